@@ -1,0 +1,190 @@
+"""The shapes of data that move through the cascade, in training and in serving alike.
+
+Dimension key, used as name suffixes everywhere in the package:
+  B  requests in the batch             T  tasks (click, buy, ...)
+  N  candidates, summed over requests  D  embedding width
+  E  behaviour events, summed          K  candidates kept
+  I  items of the catalogue            L  length of a padded history
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """Rows of different lengths, end to end: row ``b`` is ``values[offsets[b]:offsets[b + 1]]``."""
+
+    values: Tensor  # (N, ...)
+    offsets: Tensor  # (B + 1,) int64, offsets[0] == 0, non-decreasing, offsets[-1] == N
+
+    @classmethod
+    def of(cls, rows: Sequence[Tensor]) -> Ragged:
+        """Put rows end to end; no rows at all make an empty int64 column."""
+        lengths = torch.tensor([0, *(len(row) for row in rows)])
+        values = torch.cat(list(rows)) if rows else torch.zeros(0, dtype=torch.int64)
+        return cls(values, lengths.cumsum(0))
+
+    @classmethod
+    def sized(cls, values: Tensor, lengths: Tensor) -> Ragged:
+        """Cut ``values`` into rows of these lengths, ``(B,) int64``."""
+        return cls(values, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+
+    def check(self) -> Ragged:
+        """Verify the invariants; called where data enters, since trees of non-tensors are legal."""
+        starts_at_0, ends_at_n = self.offsets[0] == 0, self.offsets[-1] == self.values.shape[0]
+        if self.offsets.dtype != torch.int64 or not (starts_at_0 and ends_at_n):
+            raise ValueError(f"offsets do not describe {self.values.shape[0]} values")
+        if bool((self.offsets.diff() < 0).any()):
+            raise ValueError("offsets decrease")
+        return self
+
+    @property
+    def lengths(self) -> Tensor:  # (B,) int64
+        return self.offsets.diff()
+
+    @property
+    def row(self) -> Tensor:  # (N,) int64: the row each value belongs to
+        return torch.repeat_interleave(self.lengths, output_size=self.values.shape[0])
+
+    def with_values(self, values: Tensor) -> Ragged:
+        """Another column over the same rows."""
+        return Ragged(values, self.offsets)
+
+    def spread(self, per_row: Tensor) -> Tensor:
+        """Repeat a value per row ``(B, ...)`` to a value per element ``(N, ...)``."""
+        return per_row[self.row]
+
+    def take_rows(self, rows: Tensor) -> Ragged:
+        """Rows at these indices, in this order, repeats allowed."""
+        lengths = self.lengths[rows]
+        out = Ragged.sized(self.values[:0], lengths).offsets
+        within = torch.arange(int(out[-1])) - out[:-1].repeat_interleave(lengths)
+        return Ragged(self.values[self.offsets[rows].repeat_interleave(lengths) + within], out)
+
+    def __len__(self) -> int:
+        return self.offsets.shape[0] - 1
+
+    def __getitem__(self, b: int) -> Tensor:
+        return self.values[self.offsets[b] : self.offsets[b + 1]]
+
+
+Columns = Mapping[str, Tensor | Ragged]
+
+
+
+def _no_scores() -> dict[str, Tensor]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Who asks, when, and what is known of them. Every column has B rows.
+
+    ``features`` holds, under the schema's names, encoded user and context features ``(B,) int64``,
+    and for every sequence ``s`` the Ragged columns ``s.item`` and ``s.type`` (int64), ``s.time_ms``
+    (int64) and ``s.value`` (float32), oldest event first, all strictly before ``time_ms``.
+    """
+
+    user: Tensor  # (B,) int64, row of the user table; 0 is an unknown user
+    time_ms: Tensor  # (B,) int64, unix epoch
+    features: Columns
+    group: Tensor  # (B,) int64, exposure group (what was on promotion there and then); -1 none
+    exclude: Ragged  # (.,) int64 item ids that must not be retrieved
+
+    def __len__(self) -> int:
+        return self.time_ms.shape[0]
+
+    def ragged(self, name: str) -> Ragged:
+        """A sequence column by name."""
+        column = self.features[name]
+        if not isinstance(column, Ragged):
+            raise TypeError(f"{name} is not a sequence column")
+        return column
+
+    def tensor(self, name: str) -> Tensor:
+        """A plain column by name."""
+        column = self.features[name]
+        if isinstance(column, Ragged):
+            raise TypeError(f"{name} is a sequence column")
+        return column
+
+    def take(self, rows: Tensor) -> Requests:
+        """Requests at these rows, in this order."""
+        return Requests(
+            self.user[rows],
+            self.time_ms[rows],
+            {
+                k: v.take_rows(rows) if isinstance(v, Ragged) else v[rows]
+                for k, v in self.features.items()
+            },
+            self.group[rows],
+            self.exclude.take_rows(rows),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The items under consideration for each request, with what each stage said of them."""
+
+    item_id: Ragged  # (N,) int64, B rows
+    features: Mapping[str, Tensor] = field(default_factory=_no_scores)  # name -> (N, ...)
+    scores: Mapping[str, Tensor] = field(default_factory=_no_scores)  # stage -> (N, T)
+
+    def __len__(self) -> int:
+        return self.item_id.values.shape[0]
+
+    def scored(self, stage: str, score_NT: Tensor) -> Candidates:
+        """Add one stage's scores. A score per candidate, always: a scorer cannot drop an item."""
+        if score_NT.shape[0] != len(self):
+            raise ValueError(f"{stage}: {len(self)} in, {score_NT.shape[0]} out")
+        return replace(self, scores={**self.scores, stage: score_NT})
+
+    def take(self, kept_K: Tensor) -> Candidates:
+        """Keep the candidates at these positions, in this order; rows stay with their request."""
+        row_K = self.item_id.row[kept_K]
+        if bool((row_K.diff() < 0).any()):
+            raise ValueError("take: positions must stay grouped by request")
+        counts = torch.bincount(row_K, minlength=len(self.item_id))
+        return Candidates(
+            Ragged.sized(self.item_id.values[kept_K], counts),
+            {k: v[kept_K] for k, v in self.features.items()},
+            {k: v[kept_K] for k, v in self.scores.items()},
+        )
+
+    def take_rows(self, rows: Tensor) -> Candidates:
+        """The candidates of these requests, in this order."""
+        positions = self.item_id.with_values(torch.arange(len(self))).take_rows(rows)
+        return Candidates(
+            Ragged(self.item_id.values[positions.values], positions.offsets),
+            {k: v[positions.values] for k, v in self.features.items()},
+            {k: v[positions.values] for k, v in self.scores.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a training step sees: the serving structs plus what happened next."""
+
+    requests: Requests
+    candidates: Candidates
+    labels: Mapping[str, Tensor]  # task -> (N,) float32
+    weight: Tensor  # (N,) float32, share of each candidate in the loss
+
+
+for _struct in (Ragged, Requests, Candidates, Batch):
+    torch.export.register_dataclass(_struct)
+
+S = TypeVar("S")
+
+
+def map_tensors(fn: Callable[[Tensor], Tensor], struct: S) -> S:
+    """Apply ``fn`` to every tensor inside; ``.to``, ``.pin_memory`` and slicing need no more."""
+    return tree_map_only(Tensor, fn, struct)

@@ -1,0 +1,79 @@
+"""The roles a part can play in the cascade, and the one that steers it.
+
+The signatures carry the laws. A scorer returns scores, so it can neither drop nor invent an
+item; a selector returns positions, so it can neither score nor invent one; a retriever never
+sees another channel's result; an allocator never sees a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from .data import Candidates, Requests
+
+
+class Retriever(Protocol):
+    """Find items for each request out of the whole catalogue."""
+
+    def retrieve(self, requests: Requests, quota_B: Tensor) -> Candidates:
+        """Return at most ``quota_B`` distinct items a request, none in ``requests.exclude``.
+
+        Best first within a request; one score column ``(N, 1)`` under the key ``"score"``.
+        """
+        ...
+
+    def arrays(self) -> Mapping[str, Tensor]:
+        """Everything needed to restore this retriever, as plain tensors."""
+        ...
+
+
+class Scorer(Protocol):
+    """Say how good each candidate is; pre-ranker and ranker are both scorers."""
+
+    def score(self, requests: Requests, candidates: Candidates) -> Tensor: ...  # (N, T) float32
+
+
+class Selector(Protocol):
+    """Choose and order at most ``quota_B`` candidates a request; a re-ranker is a selector."""
+
+    def select(self, requests: Requests, candidates: Candidates, quota_B: Tensor) -> Tensor:
+        """Positions into the candidates, ``(K,) int64``, grouped by request, best first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much work each request may cost. The whole contract between control and data plane.
+
+    Keys of ``quota``: every channel's name (items it may return), ``"retrieval"`` (distinct items
+    kept by the merge), ``"preranking"`` (items handed to the ranker), ``"reranking"`` (the slate).
+    """
+
+    quota: Mapping[str, Tensor]  # (B,) int64
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the cascade did: enough to bill the plan, to learn from, and to replay."""
+
+    plan: Plan
+    spent_us: Mapping[str, int]  # stage or channel -> wall time of the whole batch
+    found: Mapping[str, Candidates]  # channel -> what it alone returned
+    after: Mapping[str, Candidates]  # stage -> candidates that left it, with all scores so far
+
+    @property
+    def slate(self) -> Candidates:
+        """What is shown."""
+        return self.after["reranking"]
+
+
+class Allocator(Protocol):
+    """Decide what each request is worth, before it is served; learn from the trace after."""
+
+    def plan(self, requests: Requests) -> Plan: ...
+
+    def observe(self, trace: Trace) -> None: ...
