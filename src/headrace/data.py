@@ -79,7 +79,6 @@ class Ragged:
 Columns = Mapping[str, Tensor | Ragged]
 
 
-
 def _no_scores() -> dict[str, Tensor]:
     return {}
 
@@ -177,6 +176,7 @@ class Batch:
     candidates: Candidates
     labels: Mapping[str, Tensor]  # task -> (N,) float32
     weight: Tensor  # (N,) float32, share of each candidate in the loss
+    pool: Tensor  # (M,) int64, negative items shared by all requests of the batch; may be empty
 
 
 for _struct in (Ragged, Requests, Candidates, Batch):

@@ -33,7 +33,7 @@ from ..errors import DataError
 
 FORMAT = 1
 UNKNOWN = 0
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -132,8 +132,12 @@ def _write_version(draft: Path, raw: RawLog, source: str, old: Log | None) -> No
         last_ms=int(time_ms.max()),
         event_types=tuple(types),
         context=tuple(context),
-        exposure=tuple(c for c in (raw.exposures.columns if raw.exposures is not None else ())
-                       if c not in {"group", "item"}) or (old.manifest.exposure if old else ()),
+        exposure=tuple(
+            c
+            for c in (raw.exposures.columns if raw.exposures is not None else ())
+            if c not in {"group", "item"}
+        )
+        or (old.manifest.exposure if old else ()),
         sources=(*(old.manifest.sources if old else ()), source),
         notes=(*(old.manifest.notes if old else ()), *notes.lines),
     )
@@ -151,7 +155,9 @@ def _check_columns(raw: RawLog) -> None:
     for name, (frame, columns) in wanted.items():
         for column in columns:
             if frame is not None and column not in frame.columns:
-                raise DataError(f"{name}: no column {column!r}; there are {', '.join(frame.columns)}")
+                raise DataError(
+                    f"{name}: no column {column!r}; there are {', '.join(frame.columns)}"
+                )
     if raw.events.height == 0:
         raise DataError("events: the log is empty; check the paths and filters of the source")
     if raw.events.schema["time_ms"] != pl.Int64:
@@ -201,9 +207,7 @@ def _number(
             fresh = frame[key].unique(maintain_order=frame is table).drop_nulls()
             ids.append((fresh if frame is table else fresh.sort()).cast(pl.String))
     numbered = pl.concat([s.to_frame() for s in ids]).unique(maintain_order=True)
-    about = [
-        f.with_columns(pl.col(key).cast(pl.String)) for f in (table, known) if f is not None
-    ]
+    about = [f.with_columns(pl.col(key).cast(pl.String)) for f in (table, known) if f is not None]
     if not about:
         return numbered
     attributes = pl.concat(about, how="diagonal_relaxed").unique(
@@ -237,8 +241,8 @@ def _vocabulary(values: pl.Series, name: str, vocab: dict[str, list[str]]) -> pl
     known = set(names)
     names += [v for v in values.unique().drop_nulls().sort().to_list() if v not in known]
     table = pl.DataFrame({"value": names, "code": np.arange(len(names), dtype=np.int32)})
-    coded = values.alias("value").to_frame().join(
-        table, on="value", how="left", maintain_order="left"
+    coded = (
+        values.alias("value").to_frame().join(table, on="value", how="left", maintain_order="left")
     )
     return coded["code"].fill_null(0)
 
@@ -261,7 +265,9 @@ def _event_types(events: pl.DataFrame, fixed: Sequence[str], old: Log | None) ->
     found = events["type"].cast(pl.String).unique().sort().to_list()
     names += [n for n in dict.fromkeys((*fixed, *found)) if n not in names]
     if len(names) > MAX_EVENT_TYPES:
-        raise DataError(f"events: {len(names)} types, at most {MAX_EVENT_TYPES}; is type the right column?")
+        raise DataError(
+            f"events: {len(names)} types, at most {MAX_EVENT_TYPES}; is type the right column?"
+        )
     return names
 
 
@@ -337,8 +343,14 @@ def _requests(
         events = events.drop("request", strict=False)
         every = fresh.select("user", "time_ms", "row")
         if before is not None:
-            every = pl.concat([before.with_row_index("row").select("user", "time_ms",
-                                                                   pl.col("row").cast(pl.Int32)), every])
+            every = pl.concat(
+                [
+                    before.with_row_index("row").select(
+                        "user", "time_ms", pl.col("row").cast(pl.Int32)
+                    ),
+                    every,
+                ]
+            )
         every = every.unique(["user", "time_ms"], keep="first")
         events = events.join(every, on=["user", "time_ms"], how="left", maintain_order="left")
     events = events.with_columns(pl.col("row").fill_null(-1).alias("request")).drop("row")

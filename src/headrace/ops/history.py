@@ -12,11 +12,13 @@ Both look-ups answer with positions into the event columns, oldest first, and th
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 EVERY_TYPE = -1  # a mask with every bit set
 
 
@@ -179,9 +181,7 @@ def second_order(user_offsets: Array, category: Array) -> Array:
 
 
 @njit(cache=True, nogil=True)
-def category_keys(
-    user_offsets: Array, category: Array, order: Array
-) -> tuple[Array, Array, Array]:
+def category_keys(user_offsets: Array, category: Array, order: Array) -> tuple[Array, Array, Array]:
     """Cut the second order into (user, category) keys: key_offsets, key_category, key_start."""
     users = user_offsets.shape[0] - 1
     key_offsets = np.zeros(users + 1, np.int64)
@@ -202,3 +202,22 @@ def category_keys(
                 k += 1
     key_start[k] = order.shape[0]
     return key_offsets, key_category, key_start
+
+
+@njit(cache=True, nogil=True)
+def decayed_count(
+    item_E: Array,
+    time_E: Array,
+    offsets: Array,
+    key_N: Array,
+    item_N: Array,
+    time_N: Array,
+    half_life_ms: float,
+) -> Array:
+    """A candidate's own events, each worth half after ``half_life_ms``, ``(N,) float64``."""
+    out = np.zeros(key_N.shape[0], np.float64)
+    for n in range(key_N.shape[0]):
+        for e in range(offsets[key_N[n]], offsets[key_N[n] + 1]):
+            if item_E[e] == item_N[n]:
+                out[n] += 0.5 ** ((time_N[n] - time_E[e]) / half_life_ms)
+    return out

@@ -1,0 +1,197 @@
+"""From (user, time, context) and items to the structs that models read.
+
+The only place where features are made. Training passes the mapped log as the behaviour store and
+codes out of the log; serving passes the live store and codes of the raw request. Every look-up is
+strictly before the request's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..behavior import EVERY_TYPE, BehaviorStore, Events
+from ..data import Candidates, Ragged, Requests
+from ..log import Log
+from ..ops import groups, history
+from ..schema import COUNTERS, Sequence
+from .encoders import Bucket
+from .popularity import DAY_MS, Popularity
+from .space import CLOCK, FeatureSpace
+
+Array = NDArray[Any]
+HOUR_MS = 3_600_000
+HALF_LIFE_MS = 60.0 * DAY_MS  # of user_item_decay
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The bare facts of some requests, as numbers of the log."""
+
+    user: Array  # (B,) int64
+    time_ms: Array  # (B,) int64
+    context: Mapping[str, Array]  # context column -> (B,) codes of the log's vocabulary
+    group: Array  # (B,) int64, -1 none
+    exclude: Ragged | None = None
+
+
+class FeatureBuilder:
+    """Makes features of one log under one feature space."""
+
+    def __init__(self, space: FeatureSpace, log: Log) -> None:
+        self.space = space
+        self._popularity = Popularity.of(log)
+        self._group_offsets, self._group_item = log.exposure("offsets"), log.exposure("item")
+        self._shown = {c: log.exposure(c) for c in log.manifest.exposure}
+        schema = space.schema
+        self._user = {n: self._encode_users(n, log) for n in schema.names("user")}
+        self._codes = {  # codes of the log's vocabulary -> ids of the feature
+            n: space.encoders[n].encode(pl.Series(log.vocab[self._column(n)]))
+            for n in (*schema.names("context"), *schema.names("cross"))
+            if self._column(n) in log.vocab
+        }
+        self._masks = {n: self._mask(s, log) for n, s in schema.sequences.items()}
+
+    def requests(self, asked: Asked, store: BehaviorStore) -> Requests:
+        """Encode who asks and gather their sequences."""
+        features: dict[str, Tensor | Ragged] = {}
+        for name, ids in self._user.items():
+            known = np.where(asked.user < len(ids), asked.user, 0)
+            features[name] = torch.from_numpy(ids[known])
+        for name in self.space.schema.names("context"):
+            features[name] = torch.from_numpy(self._context(name, asked))
+        for name, sequence in self.space.schema.sequences.items():
+            events = store.latest(asked.user, asked.time_ms, sequence.length, self._masks[name])
+            features |= sequence_columns(name, events)
+        nothing = Ragged(torch.zeros(0, dtype=torch.int64), torch.zeros(len(asked.user) + 1).long())
+        return Requests(
+            torch.from_numpy(asked.user),
+            torch.from_numpy(asked.time_ms),
+            features,
+            torch.from_numpy(asked.group),
+            asked.exclude or nothing,
+        )
+
+    def candidates(self, requests: Requests, found: Candidates, store: BehaviorStore) -> Candidates:
+        """Add the cross features of every (request, item), in the schema's order."""
+        names = self.space.schema.names("cross")
+        columns = {self._column(n) for n in names}
+        row_N = found.item_id.row.numpy()
+        item_N = found.item_id.values.numpy()
+        numbers: dict[str, Array] = {}
+        if columns & set(COUNTERS):
+            numbers = self._counters(columns, requests, row_N, item_N, store)
+        if columns & ({"exposed"} | self._shown.keys()):
+            at = groups.find(
+                self._group_offsets, self._group_item, requests.group.numpy()[row_N], item_N
+            )
+            numbers |= {"exposed": (at >= 0).astype(np.int64)}
+            for column in columns & self._shown.keys():
+                shown = self._shown[column]
+                numbers[column] = np.where(at >= 0, shown[at] if len(shown) else 0, 0)
+        features = {n: torch.from_numpy(self._cross(n, numbers)) for n in names}
+        return replace(found, features={**found.features, **features})
+
+    def _cross(self, name: str, numbers: Mapping[str, Array]) -> Array:
+        column = self._column(name)
+        encoder = self.space.encoders[name]
+        if isinstance(encoder, Bucket):
+            return encoder.encode_numbers(numbers[column])
+        return self._codes[name][numbers[column]] if name in self._codes else numbers[column]
+
+    def _counters(
+        self,
+        columns: set[str],
+        requests: Requests,
+        row_N: Array,
+        item_N: Array,
+        store: BehaviorStore,
+    ) -> dict[str, Array]:
+        time_N = requests.time_ms.numpy()[row_N]
+        out: dict[str, Array] = {
+            f"item_popularity_{days}": self._popularity.count(item_N, time_N, days).astype(float)
+            for days in (7, 28, 91)
+            if f"item_popularity_{days}" in columns
+        }
+        if not any(c.startswith("user_") for c in columns):
+            return out
+        events, key_N = self.by_category(requests, row_N, item_N, store)
+        own, kin, own_last, kin_last = history.counters(
+            events.item, events.time_ms, events.offsets, key_N, item_N
+        )
+        out |= {
+            "user_item_count": own.astype(float),
+            "user_item_days": _days(time_N, own_last),
+            "user_item_share": own / np.maximum(kin, 1),
+            "user_category_count": kin.astype(float),
+            "user_category_days": _days(time_N, kin_last),
+        }
+        if "user_item_decay" in columns:
+            out["user_item_decay"] = history.decayed_count(
+                events.item, events.time_ms, events.offsets, key_N, item_N, time_N, HALF_LIFE_MS
+            )
+        return out
+
+    def by_category(
+        self, requests: Requests, row_N: Array, item_N: Array, store: BehaviorStore
+    ) -> tuple[Events, Array]:
+        """The user's events in each candidate's category: one look-up a unique (request, category).
+
+        Returns the events, a row a key, and the key of every candidate ``(N,)``.
+        """
+        category_I = self.space.catalogue.category.numpy()
+        category_N = category_I[item_N]
+        pair_N = row_N * np.int64(category_I.max() + 1) + category_N
+        _, first_P, key_N = np.unique(pair_N, return_index=True, return_inverse=True)
+        events = store.by_category(
+            requests.user.numpy()[row_N[first_P]],
+            category_N[first_P],
+            requests.time_ms.numpy()[row_N[first_P]],
+            self.space.schema.key_events,
+        )
+        return events, key_N
+
+    def _context(self, name: str, asked: Asked) -> Array:
+        column = self._column(name)
+        if column in CLOCK:
+            hours = asked.time_ms // HOUR_MS
+            # the epoch began on a Thursday; Monday is 0
+            return 1 + (hours % 24 if column == "hour" else (hours // 24 + 3) % 7)
+        codes = asked.context.get(column)
+        if codes is None:
+            return np.zeros(len(asked.user), np.int64)
+        return self._codes[name][codes]
+
+    def _column(self, name: str) -> str:
+        return self.space.schema.features[name].column or name
+
+    def _encode_users(self, name: str, log: Log) -> Array:
+        return self.space.encoders[name].encode(log.users[self._column(name)])
+
+    def _mask(self, sequence: Sequence, log: Log) -> int:
+        if sequence.events is None:
+            return EVERY_TYPE
+        return sum(1 << log.type_code(name) for name in sequence.events)
+
+
+def sequence_columns(name: str, events: Events) -> dict[str, Tensor | Ragged]:
+    """A sequence as the columns of Requests."""
+    offsets = torch.from_numpy(events.offsets)
+    return {
+        f"{name}.item": Ragged(torch.from_numpy(events.item.astype(np.int64)), offsets),
+        f"{name}.type": Ragged(torch.from_numpy(events.type.astype(np.int64)), offsets),
+        f"{name}.time_ms": Ragged(torch.from_numpy(events.time_ms), offsets),
+        f"{name}.value": Ragged(torch.from_numpy(events.value), offsets),
+    }
+
+
+def _days(time_N: Array, last_N: Array) -> Array:
+    """Days since the last event; not a number where there was none."""
+    return np.where(last_N >= 0, (time_N - last_N) / DAY_MS, np.nan)
