@@ -299,7 +299,7 @@ def _write_exposures(
         counts = np.bincount(shown["row"].to_numpy() - first, minlength=len(names))
         for c in shown.columns:
             if c not in {"group", "row"}:
-                before = columns.get(c, np.zeros(len(columns["item"]), np.uint16))
+                before = columns.get(c, np.zeros(offsets[-1], np.uint16))
                 columns[c] = np.concatenate([before, shown[c].to_numpy()])
         offsets = np.concatenate([offsets, offsets[-1] + np.cumsum(counts)])
     for name, column in columns.items():

@@ -1,0 +1,104 @@
+"""Work on the touched rows of a large embedding table; cost follows the batch, never the table.
+
+  R  rows of the table    N  look-ups in a batch, repeats included
+  D  embedding width      K  distinct rows among them
+
+On CPU the two operations are one pass each in Numba; elsewhere, and as the reference in the tests,
+they are a few PyTorch calls.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[Any]
+
+
+def slots(num_rows: int) -> Tensor:
+    """Scratch space of one table for ``sum_rows``: ``(R,) int32``, all -1 between calls."""
+    return torch.full((num_rows,), -1, dtype=torch.int32)
+
+
+def sum_rows(row_N: Tensor, value_ND: Tensor, slot_R: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum the values of equal rows: distinct rows ``(K,) int64`` and their sums ``(K, D)``.
+
+    The order of the rows is not specified. Ten times as fast as ``Tensor.coalesce``, which sorts.
+    """
+    if value_ND.device.type != "cpu":
+        return sum_rows_reference(row_N, value_ND)
+    row_K = np.empty(len(row_N), np.int64)
+    sum_KD = np.empty(value_ND.shape, value_ND.numpy().dtype)
+    k = _sum_rows(
+        row_N.contiguous().numpy(), value_ND.contiguous().numpy(), slot_R.numpy(), row_K, sum_KD
+    )
+    return torch.from_numpy(row_K[:k]), torch.from_numpy(sum_KD[:k])
+
+
+def sum_rows_reference(row_N: Tensor, value_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in plain PyTorch, rows ascending."""
+    row_K, inverse_N = torch.unique(row_N, return_inverse=True)
+    sum_KD = value_ND.new_zeros(len(row_K), value_ND.shape[1])
+    return row_K, sum_KD.index_add_(0, inverse_N, value_ND)
+
+
+def rowwise_adagrad(
+    weight_RD: Tensor, total_R: Tensor, row_K: Tensor, grad_KD: Tensor, rate: float, eps: float
+) -> None:
+    """Update distinct rows in place: ``G_r += mean_d(g_rd²); w_r -= rate · g_r / (√G_r + eps)``."""
+    if weight_RD.device.type != "cpu":
+        return rowwise_adagrad_reference(weight_RD, total_R, row_K, grad_KD, rate, eps)
+    _rowwise_adagrad(
+        weight_RD.numpy(), total_R.numpy(), row_K.numpy(), grad_KD.contiguous().numpy(), rate, eps
+    )
+
+
+def rowwise_adagrad_reference(
+    weight_RD: Tensor, total_R: Tensor, row_K: Tensor, grad_KD: Tensor, rate: float, eps: float
+) -> None:
+    """The same in plain PyTorch."""
+    total_R.index_add_(0, row_K, grad_KD.square().mean(1))
+    scale_K = total_R[row_K].sqrt().add_(eps)
+    weight_RD.index_add_(0, row_K, grad_KD / scale_K.unsqueeze(1), alpha=-rate)
+
+
+@njit(cache=True, nogil=True)
+def _sum_rows(row_N: Array, value_ND: Array, slot_R: Array, row_K: Array, sum_KD: Array) -> int:
+    width, k = value_ND.shape[1], 0
+    for n in range(row_N.shape[0]):
+        row = row_N[n]
+        at = slot_R[row]
+        if at < 0:
+            at = k
+            slot_R[row] = k
+            row_K[k] = row
+            k += 1
+            for d in range(width):
+                sum_KD[at, d] = value_ND[n, d]
+        else:
+            for d in range(width):
+                sum_KD[at, d] += value_ND[n, d]
+    for i in range(k):
+        slot_R[row_K[i]] = -1
+    return k
+
+
+@njit(cache=True, nogil=True)
+def _rowwise_adagrad(
+    weight_RD: Array, total_R: Array, row_K: Array, grad_KD: Array, rate: float, eps: float
+) -> None:
+    width = grad_KD.shape[1]
+    for k in range(row_K.shape[0]):
+        row = row_K[k]
+        square = 0.0
+        for d in range(width):
+            square += grad_KD[k, d] * grad_KD[k, d]
+        total_R[row] += square / width
+        scale = rate / (np.sqrt(total_R[row]) + eps)
+        for d in range(width):
+            weight_RD[row, d] -= scale * grad_KD[k, d]

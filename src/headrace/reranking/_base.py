@@ -1,0 +1,108 @@
+"""What every re-ranker starts from: the candidates of each request, best first.
+
+M candidates of one request; the other letters as in ``data.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..data import Candidates, Ragged
+from ..ops import ragged, slate
+from ..ops.slate import Array
+
+VALUE = "value"  # the score that orders the slate: column 0 of it
+UNKNOWN_CATEGORY = 0
+
+Count = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Catalogue(Protocol):
+    """What a re-ranker may know of the items."""
+
+    @property
+    def category(self) -> Tensor:
+        """``(I,) int64``; 0 is an unknown category, which is nobody's."""
+        ...
+
+    @property
+    def vectors(self) -> Tensor | None:
+        """``(I, D)`` item vectors of any length, if some model has them; cosine is similarity."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The candidates of a batch, each request's in order of value, as the kernels take them."""
+
+    position_N: Tensor  # int64: where each stands among the candidates
+    relevance_N: Array  # float64 in [0, 1]; NaN where the value is not a finite number
+    category_N: Array  # int64; every candidate of unknown category has one of its own
+    vector_ND: Array  # float64, of length 1 or 0; D = 0 without item vectors
+    offsets: Array  # (B + 1,)
+    quota_B: Array
+
+    def chosen(self, place_K: Array) -> Tensor:  # (K,) int64
+        """From places in this order to positions among the candidates."""
+        return self.position_N[torch.from_numpy(place_K)]
+
+
+def limit(setting: int | None) -> int:
+    """A window or a cap, as the kernels take it."""
+    return slate.UNLIMITED if setting is None else setting
+
+
+def rank(candidates: Candidates, catalogue: Catalogue, quota_B: Tensor) -> Ranked:
+    """Order candidates by value, ties as they came, values that are no finite number last."""
+    value_N = candidates.scores[VALUE][:, 0].double()
+    broken_N = ~value_N.isfinite()
+    offsets = candidates.item_id.offsets
+    position_N = ragged.top(
+        value_N.masked_fill(broken_N, -torch.inf), offsets, candidates.item_id.lengths
+    )
+    item_N = candidates.item_id.values[position_N]
+    relevance_N = _relevance(candidates.item_id.with_values(value_N), broken_N)[position_N]
+    return Ranked(
+        position_N,
+        relevance_N.numpy(),
+        _categories(catalogue.category[item_N]).numpy(),
+        _unit_vectors(catalogue.vectors, item_N).numpy(),
+        offsets.numpy(),
+        quota_B.numpy(),
+    )
+
+
+def _relevance(value: Ragged, broken_N: Tensor) -> Tensor:  # (N,) float64
+    """Scale the finite values of each row to [0, 1]; a row of equal ones is all 0."""
+    row_N = value.row
+    ends_B = value.values.new_zeros(2, len(value))
+    low_B, high_B = (
+        ends_B[i].scatter_reduce(
+            0, row_N[~broken_N], value.values[~broken_N], how, include_self=False
+        )
+        for i, how in enumerate(("amin", "amax"))
+    )
+    span_B = (high_B - low_B).clamp(min=torch.finfo(torch.float64).tiny)
+    scaled_N = (value.values - low_B[row_N]) / span_B[row_N]
+    return scaled_N.masked_fill(broken_N, torch.nan)
+
+
+def _categories(category_N: Tensor) -> Tensor:  # (N,) int64
+    """Give every candidate of unknown category one of its own: unknown is not alike."""
+    own_N = -1 - torch.arange(len(category_N))
+    return torch.where(category_N == UNKNOWN_CATEGORY, own_N, category_N)
+
+
+def _unit_vectors(vector_ID: Tensor | None, item_N: Tensor) -> Tensor:  # (N, D) float64
+    """Item vectors scaled to length 1; one that is zero or not finite is alike to none."""
+    if vector_ID is None:
+        return torch.zeros(len(item_N), 0, dtype=torch.float64)
+    vector_ND = vector_ID[item_N].double()
+    whole_N1 = vector_ND.isfinite().all(1, keepdim=True)
+    return F.normalize(torch.where(whole_N1, vector_ND, 0.0), dim=1).contiguous()

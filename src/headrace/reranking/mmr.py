@@ -1,0 +1,59 @@
+"""Maximal marginal relevance: each next item as good, and as unlike the last ones, as can be."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+from pydantic import Field
+from torch import Tensor
+
+from .. import config
+from ..data import Candidates, Requests
+from ..ops import slate
+from ._base import Catalogue, Count, limit, rank
+
+
+@final
+class Mmr:
+    """Greedy argmax of theta * relevance - (1 - theta) * max similarity to the items chosen last.
+
+    Source: Carbonell and Goldstein, "The use of MMR", SIGIR 1998. Relevance is the value, scaled
+    to [0, 1] within each request. Similarity is the cosine of item vectors, or without vectors 1
+    within a category and 0 across. Departures: the maximum is over a sliding window; candidates
+    whose value is no finite number only fill places that nothing else can take.
+    """
+
+    class Config(config.Config):
+        """Settings of Mmr."""
+
+        kind: Literal["mmr"] = "mmr"
+        theta: float = Field(0.7, ge=0, le=1)
+        """Share of relevance against novelty; 1 is ``top``."""
+        window: Count | None = 10
+        """How many of the items chosen last a candidate is compared with; none is all (Python)."""
+        max_per_category: Count | None = None
+        """Items of one category at most, even if the slate comes out short. Default: no limit."""
+
+        def build(self, catalogue: Catalogue) -> Mmr:
+            """Make the re-ranker."""
+            return Mmr(self, catalogue)
+
+    def __init__(self, config: Config, catalogue: Catalogue) -> None:
+        self.config = config
+        self._catalogue = catalogue
+
+    def select(self, requests: Requests, candidates: Candidates, quota_B: Tensor) -> Tensor:
+        """Positions ``(K,)`` of the items chosen, in the order of choice."""
+        del requests
+        ranked = rank(candidates, self._catalogue, quota_B)
+        place_K = slate.mmr(
+            ranked.relevance_N,
+            ranked.vector_ND,
+            ranked.category_N,
+            ranked.offsets,
+            ranked.quota_B,
+            self.config.theta,
+            limit(self.config.window),
+            limit(self.config.max_per_category),
+        )
+        return ranked.chosen(place_K)

@@ -1,0 +1,36 @@
+"""Best value first: what every other re-ranker has to beat."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+from torch import Tensor
+
+from .. import config
+from ..data import Candidates, Requests
+from ..ops import ragged, slate
+from ._base import Catalogue, Count, limit, rank
+
+
+@final
+class Top:
+    """Sort by value."""
+
+    class Config(config.Config):
+        """Settings of Top."""
+
+        kind: Literal["top"] = "top"
+        max_per_category: Count | None = None
+        """Items of one category at most, even if the slate comes out short. Default: no limit."""
+
+        def build(self, catalogue: Catalogue) -> Top:
+            """Make the re-ranker."""
+            return Top(self, catalogue)
+
+    def __init__(self, config: Config, catalogue: Catalogue) -> None:
+        self.config = config
+        self._catalogue = catalogue
+
+    def select(self, requests: Requests, candidates: Candidates, quota_B: Tensor) -> Tensor:
+        """Positions ``(K,)`` of each request's best, best first."""
+        del requests

@@ -1,0 +1,49 @@
+"""What a channel is: a recipe that learns from samples and leaves a retriever behind."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..data import Candidates, Ragged, Requests
+from ..features import FeatureSpace
+from ..ops import ragged
+from ..samples import Samples
+from ..stages import Retriever
+
+
+class Channel(ABC):
+    """Abstract. A neural channel trains and indexes; a counting one counts; both leave a part.
+
+    The event log's time order is law: ``fit`` reads nothing at or after ``samples.split.valid_ms``
+    except to tune settings on the validation interval, and never the test interval.
+    """
+
+    @abstractmethod
+    def fit(self, samples: Samples, name: str) -> Retriever:
+        """Learn from samples; ``name`` is what progress and scalars call this channel."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def restore(self, arrays: Mapping[str, Tensor], space: FeatureSpace) -> Retriever:
+        """Rebuild the retriever from its arrays; scores equal those before, bit for bit."""
+        raise NotImplementedError
+
+
+def leave_out(found: Candidates, requests: Requests, quota_B: Tensor) -> Candidates:
+    """Drop excluded items and cut each row to its quota; rows are best first already."""
+    if len(requests.exclude.values):
+        found = found.take(torch.nonzero(~member(found.item_id, requests.exclude))[:, 0])
+    return found.take(ragged.head(found.item_id.offsets, quota_B))
+
+
+def member(item: Ragged, rows: Ragged) -> Tensor:
+    """Whether each value occurs in the same row of ``rows``, ``(N,) bool``."""
+    size = 1 + max(
+        int(item.values.max()) if len(item.values) else 0,
+        int(rows.values.max()) if len(rows.values) else 0,
+    )
+    return torch.isin(item.row * size + item.values, rows.row * size + rows.values)

@@ -1,0 +1,290 @@
+"""Samples by reference: (request, item, label); all else is looked up as of the request's time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..behavior import BehaviorStore
+from ..data import Batch, Candidates, Ragged, Requests
+from ..errors import DataError
+from ..features import FeatureBuilder, FeatureSpace
+from ..features.build import Asked
+from ..log import Log
+from ..ops import history, sampling
+from .config import SamplesConfig
+from .split import Split
+
+Array = NDArray[Any]
+Part = Literal["train", "valid", "test"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Candidates of some requests with what became of them."""
+
+    request: Array  # (B,) int64, rows of the log's requests
+    item: Ragged  # (N,) int64
+    labels: Mapping[str, Tensor]  # task -> (N,) float32
+    exposed: Tensor  # (N,) bool: the request was shown the item
+    weight: Tensor  # (N,) float32: exposures that each one stands for
+
+
+class Samples:
+    """The training, validation and test samples of one log under one feature space."""
+
+    def __init__(
+        self,
+        config: SamplesConfig,
+        log: Log,
+        split: Split,
+        builder: FeatureBuilder,
+        store: BehaviorStore,
+        seed: int,
+    ) -> None:
+        self.config, self.log, self.split, self.seed = config, log, split, seed
+        self.builder, self.store = builder, store
+        self._target_mask = _mask(config.targets, log)
+        self._task_mask = _mask(config.tasks, log)
+        linked = np.asarray(log.event("request"))
+        self._linked = np.argsort(linked, kind="stable")[np.count_nonzero(linked < 0) :]
+        counts = np.bincount(linked[linked >= 0], minlength=log.manifest.num_requests)
+        self._event_offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    @property
+    def space(self) -> FeatureSpace:
+        """The feature space that models are built from."""
+        return self.builder.space
+
+    @cached_property
+    def frequency(self) -> Array:
+        """Target events of each item in the training period, ``(I,) int64``."""
+        item, kind = self.log.event("item"), self.log.event("type")
+        counted = (np.asarray(self.log.event("time_ms")) < self.split.valid_ms) & (
+            (self._target_mask >> np.asarray(kind).astype(np.int64)) & 1
+        ).astype(bool)
+        return np.bincount(np.asarray(item)[counted], minlength=self.log.manifest.num_items)
+
+    def requests(self, part: Part, *, days: float | None = None) -> Array:
+        """Requests of a part that ended in a target event, in order of time."""
+        low, high = self.split.interval(part)
+        if days is not None:
+            low = max(low, high - int(days * 86_400_000))
+        time_ms = np.asarray(self.log.request("time_ms"))
+        within = np.flatnonzero((time_ms >= low) & (time_ms < high))
+        offsets, _, _ = self._positives(within, self._target_mask)
+        within = within[np.diff(offsets) > 0]
+        return within[np.argsort(time_ms[within], kind="stable")]
+
+    def first_requests(self, part: Part) -> tuple[Array, Ragged]:
+        """Each user's first request of a part, and the distinct items it took: the truth."""
+        rows = self.requests(part)
+        users = np.asarray(self.log.request("user"))[rows]
+        _, first = np.unique(users, return_index=True)
+        rows = np.sort(rows[first])
+        return rows, self.truth(rows)
+
+    def truth(self, request_B: Array) -> Ragged:
+        """The distinct items that requests took."""
+        offsets, item, _ = self._positives(request_B, self._target_mask)
+        return Ragged(torch.from_numpy(item), torch.from_numpy(offsets))
+
+    def asked(self, request_B: Array) -> Asked:
+        """The bare facts of logged requests."""
+        log = self.log
+        return Asked(
+            np.asarray(log.request("user"))[request_B].astype(np.int64),
+            np.asarray(log.request("time_ms"))[request_B],
+            {c: np.asarray(log.request(c))[request_B] for c in log.manifest.context},
+            np.asarray(log.request("group"))[request_B].astype(np.int64),
+        )
+
+    def features(self, request_B: Array) -> Requests:
+        """Logged requests with their features."""
+        return self.builder.requests(self.asked(request_B), self.store)
+
+    def is_new(self, request_B: Array, item: Ragged) -> Tensor:
+        """Whether the user had no event on an item before the request, ``(N,) bool``."""
+        asked = self.asked(request_B)
+        row = item.row.numpy()
+        category = self.space.catalogue.category.numpy()[item.values.numpy()]
+        events = self.store.by_category(
+            asked.user[row], category, asked.time_ms[row], self.space.schema.key_events
+        )
+        own, _, _, _ = history.counters(
+            events.item, events.time_ms, events.offsets, np.arange(len(row)), item.values.numpy()
+        )
+        return torch.from_numpy(own == 0)
+
+    def seen(self, request_B: Array) -> Ragged:
+        """The distinct items that each request's user had before it."""
+        asked = self.asked(request_B)
+        everything = np.iinfo(np.int64).max
+        events = self.store.latest(asked.user, asked.time_ms, everything, self._target_mask)
+        rows = [
+            torch.from_numpy(np.unique(events.item[a:z]).astype(np.int64))
+            for a, z in zip(events.offsets[:-1], events.offsets[1:], strict=True)
+        ]
+        return Ragged.of(rows)
+
+    def draw(self, request_B: Array, *, seed: int, exposures_only: bool = False) -> Drawn:
+        """Positives and negatives of requests; the same seed draws the same."""
+        log, wanted = self.log, self.config.negatives
+        group_R, shown = log.request("group"), log.exposure("item")
+        group_offsets = log.exposure("offsets")
+        positive = self._positives(request_B, self._task_mask)
+        exposed = sampling.exposures(
+            request_B, group_R, group_offsets, shown, wanted.keep_exposures, seed
+        )
+        counts = (wanted.uniform, wanted.frequency, wanted.history)
+        extra = sampling.unexposed(
+            request_B,
+            log.request("user"),
+            log.request("time_ms"),
+            log.event("user_offsets"),
+            log.event("time_ms"),
+            log.event("item"),
+            self._popular,
+            log.manifest.num_items,
+            *((0, 0, 0) if exposures_only else counts),
+            seed,
+        )
+        group_B = np.asarray(group_R)[request_B]
+        offsets, item, origin, bits, on_show = sampling.combine(
+            *positive, *exposed, extra, group_B, group_offsets, shown
+        )
+        labels = {
+            task: torch.from_numpy(((bits >> log.type_code(task)) & 1).astype(np.float32))
+            for task in self.config.tasks
+        }
+        stands_for = 1 / max(wanted.keep_exposures, 1e-12)
+        weight = np.where(origin == sampling.EXPOSURE, stands_for, 1.0).astype(np.float32)
+        drawn = Drawn(
+            request_B,
+            Ragged(torch.from_numpy(item), torch.from_numpy(offsets)),
+            labels,
+            torch.from_numpy(on_show),
+            torch.from_numpy(weight),
+        )
+        return _exposures(drawn) if exposures_only else drawn
+
+    def batch(self, drawn: Drawn) -> Batch:
+        """Drawn candidates with all features, each candidate of weight 1."""
+        requests = self.features(drawn.request)
+        found = self.builder.candidates(requests, Candidates(drawn.item), self.store)
+        return Batch(
+            requests,
+            found,
+            drawn.labels,
+            torch.ones(len(found)),
+            torch.zeros(0, dtype=torch.int64),
+        )
+
+    def positives_batch(self, request_B: Array, *, seed: int, pool: int) -> Batch:
+        """What requests took, at most ``max_positives`` each, and a pool of uniform negatives."""
+        truth = self.truth(request_B)
+        keep = np.ones(len(truth.values), bool)
+        if self.config.new_to_user:
+            keep = self.is_new(request_B, truth).numpy()
+        at = torch.from_numpy(
+            sampling.subset(truth.offsets.numpy(), keep, self.config.max_positives, request_B, seed)
+        )
+        found = Candidates(truth).take(at)
+        rng = np.random.default_rng([seed, int(request_B[0])])
+        negatives = rng.integers(1, self.log.manifest.num_items, pool)
+        ones = torch.ones(len(found))
+        return Batch(
+            self.features(request_B),
+            found,
+            {task: ones for task in self.config.targets},
+            ones,
+            torch.from_numpy(negatives),
+        )
+
+    def ranking(self, part: Part, size: int) -> RankingBatches:
+        """Batches of ``size`` requests for a ranker or pre-ranker."""
+        return RankingBatches(self, self.requests(part, days=self.config.ranking_days), size)
+
+    def retrieval(self, part: Part, size: int, *, pool: int) -> RetrievalBatches:
+        """Batches of ``size`` requests for a channel, each with ``pool`` uniform negatives."""
+        return RetrievalBatches(self, self.requests(part), size, pool)
+
+    def _positives(self, request_B: Array, mask: int) -> tuple[Array, Array, Array]:
+        return sampling.positives(
+            request_B,
+            self._event_offsets,
+            self._linked,
+            self.log.event("item"),
+            self.log.event("type"),
+            mask,
+        )
+
+    @cached_property
+    def _popular(self) -> Array:
+        """Items repeated in proportion to frequency ** 0.75, about a million draws in all."""
+        share = self.frequency.astype(float) ** 0.75
+        repeats = np.ceil(share * (1_000_000 / max(share.sum(), 1.0))).astype(np.int64)
+        repeats[0] = 0
+        if not repeats.any():
+            raise DataError("samples: no target event in the training period; move the split")
+        return np.repeat(np.arange(len(repeats)), repeats)
+
+
+class _Batches:
+    """Requests of a part, shuffled anew each epoch; deterministic in (seed, epoch, step)."""
+
+    def __init__(self, samples: Samples, request: Array, size: int) -> None:
+        if not len(request):
+            raise DataError("samples: the training period has no request with a target event")
+        self._samples, self._request, self._size = samples, request, size
+
+    def __len__(self) -> int:
+        return -(-len(self._request) // self._size)
+
+    def _chunks(self, epoch: int, start: int) -> Iterator[tuple[Array, int]]:
+        seed = self._samples.seed * 1_000_003 + epoch
+        order = np.random.default_rng(seed).permutation(len(self._request))
+        for step in range(start, len(self)):
+            rows = order[step * self._size : (step + 1) * self._size]
+            yield np.sort(self._request[rows]), seed
+
+
+class RankingBatches(_Batches):
+    """Positives with sampled exposures and other negatives."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from step ``start`` on."""
+        for request_B, seed in self._chunks(epoch, start):
+            yield self._samples.batch(self._samples.draw(request_B, seed=seed))
+
+
+class RetrievalBatches(_Batches):
+    """Positives and a shared pool of negatives."""
+
+    def __init__(self, samples: Samples, request: Array, size: int, pool: int) -> None:
+        super().__init__(samples, request, size)
+        self._pool = pool
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from step ``start`` on."""
+        for request_B, seed in self._chunks(epoch, start):
+            yield self._samples.positives_batch(request_B, seed=seed, pool=self._pool)
+
+
+def _mask(types: tuple[str, ...], log: Log) -> int:
+    return sum(1 << log.type_code(name) for name in types)
+
+
+def _exposures(drawn: Drawn) -> Drawn:
+    """Only what was shown: the set on which rankers are judged and calibrated."""
+    at = torch.nonzero(drawn.exposed)[:, 0]
+    item = Candidates(drawn.item).take(at).item_id
+    labels = {task: label[at] for task, label in drawn.labels.items()}
+    return Drawn(drawn.request, item, labels, drawn.exposed[at], drawn.weight[at])
