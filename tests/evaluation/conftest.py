@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from headrace.evaluation import Report
+from headrace.evaluation.structure import Report
 
 
 def quality(recall, ndcg, value, hit_rate, mrr, coverage):

@@ -1,1 +1,1 @@
-"""Layers and losses that two or more models use."""
+"""Layers that two or more models use."""

@@ -17,11 +17,13 @@ Within a row there are M candidates, counted from 0.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 UNLIMITED = 1 << 31  # as a window or a cap
 EPSILON = 1e-10  # a candidate with less left of it is a copy of what was chosen
 

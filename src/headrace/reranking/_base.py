@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -41,16 +42,16 @@ class Catalogue(Protocol):
 class Ranked:
     """The candidates of a batch, each request's in order of value, as the kernels take them."""
 
-    position_N: Tensor  # int64: where each stands among the candidates
-    relevance_N: Array  # float64 in [0, 1]; NaN where the value is not a finite number
-    category_N: Array  # int64; every candidate of unknown category has one of its own
-    vector_ND: Array  # float64, of length 1 or 0; D = 0 without item vectors
-    offsets: Array  # (B + 1,)
-    quota_B: Array
+    position: Tensor  # (N,) int64: where each stands among the candidates
+    item: Tensor  # (N,) int64
+    relevance: Array  # (N,) float64 in [0, 1]; NaN where the value is not a finite number
+    category: Array  # (N,) int64; every candidate of unknown category has one of its own
+    offsets: Array  # (B + 1,) int64
+    quota: Array  # (B,) int64
 
     def chosen(self, place_K: Array) -> Tensor:  # (K,) int64
         """From places in this order to positions among the candidates."""
-        return self.position_N[torch.from_numpy(place_K)]
+        return self.position[torch.from_numpy(place_K)]
 
 
 def limit(setting: int | None) -> int:
@@ -62,20 +63,31 @@ def rank(candidates: Candidates, catalogue: Catalogue, quota_B: Tensor) -> Ranke
     """Order candidates by value, ties as they came, values that are no finite number last."""
     value_N = candidates.scores[VALUE][:, 0].double()
     broken_N = ~value_N.isfinite()
-    offsets = candidates.item_id.offsets
+    item_id = candidates.item_id
     position_N = ragged.top(
-        value_N.masked_fill(broken_N, -torch.inf), offsets, candidates.item_id.lengths
+        value_N.masked_fill(broken_N, -torch.inf), item_id.offsets, item_id.lengths
     )
-    item_N = candidates.item_id.values[position_N]
-    relevance_N = _relevance(candidates.item_id.with_values(value_N), broken_N)[position_N]
+    item_N = item_id.values[position_N]
     return Ranked(
         position_N,
-        relevance_N.numpy(),
+        item_N,
+        _relevance(item_id.with_values(value_N), broken_N)[position_N].numpy(),
         _categories(catalogue.category[item_N]).numpy(),
-        _unit_vectors(catalogue.vectors, item_N).numpy(),
-        offsets.numpy(),
+        item_id.offsets.numpy(),
         quota_B.numpy(),
     )
+
+
+def unit_vectors(vector_ID: Tensor | None, item_N: Tensor) -> Array:  # (N, D) float64
+    """Item vectors scaled to length 1; one that is zero or not finite is alike to none.
+
+    Without any, D = 0, by which the kernels know.
+    """
+    if vector_ID is None:
+        return np.zeros((len(item_N), 0))
+    vector_ND = vector_ID[item_N].double()
+    whole_N1 = vector_ND.isfinite().all(1, keepdim=True)
+    return F.normalize(torch.where(whole_N1, vector_ND, 0.0), dim=1).contiguous().numpy()
 
 
 def _relevance(value: Ragged, broken_N: Tensor) -> Tensor:  # (N,) float64
@@ -97,12 +109,3 @@ def _categories(category_N: Tensor) -> Tensor:  # (N,) int64
     """Give every candidate of unknown category one of its own: unknown is not alike."""
     own_N = -1 - torch.arange(len(category_N))
     return torch.where(category_N == UNKNOWN_CATEGORY, own_N, category_N)
-
-
-def _unit_vectors(vector_ID: Tensor | None, item_N: Tensor) -> Tensor:  # (N, D) float64
-    """Item vectors scaled to length 1; one that is zero or not finite is alike to none."""
-    if vector_ID is None:
-        return torch.zeros(len(item_N), 0, dtype=torch.float64)
-    vector_ND = vector_ID[item_N].double()
-    whole_N1 = vector_ND.isfinite().all(1, keepdim=True)
-    return F.normalize(torch.where(whole_N1, vector_ND, 0.0), dim=1).contiguous()

@@ -12,7 +12,7 @@ from .. import config
 from ..data import Candidates, Requests
 from ..ops import slate
 from ..ops.slate import Array
-from ._base import Catalogue, Count, limit, rank
+from ._base import Catalogue, Count, limit, rank, unit_vectors
 
 
 @final
@@ -52,11 +52,11 @@ class Dpp:
         del requests
         ranked = rank(candidates, self._catalogue, quota_B)
         place_K = slate.dpp(
-            self.config.alpha * ranked.relevance_N,
-            _nonnegative(ranked.vector_ND),
-            ranked.category_N,
+            self.config.alpha * ranked.relevance,
+            _nonnegative(unit_vectors(self._catalogue.vectors, ranked.item)),
+            ranked.category,
             ranked.offsets,
-            ranked.quota_B,
+            ranked.quota,
             limit(self.config.window),
             limit(self.config.max_per_category),
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import config
 from ..data import Candidates, Requests
 from ..ops import slate
-from ._base import Catalogue, Count, limit, rank
+from ._base import Catalogue, Count, limit, rank, unit_vectors
 
 
 @final
@@ -29,8 +29,8 @@ class Mmr:
         kind: Literal["mmr"] = "mmr"
         theta: float = Field(0.7, ge=0, le=1)
         """Share of relevance against novelty; 1 is ``top``."""
-        window: Count | None = 10
-        """How many of the items chosen last a candidate is compared with; none is all (Python)."""
+        window: Count | None = None
+        """How many of the items chosen last a candidate is compared with. Default: all."""
         max_per_category: Count | None = None
         """Items of one category at most, even if the slate comes out short. Default: no limit."""
 
@@ -47,11 +47,11 @@ class Mmr:
         del requests
         ranked = rank(candidates, self._catalogue, quota_B)
         place_K = slate.mmr(
-            ranked.relevance_N,
-            ranked.vector_ND,
-            ranked.category_N,
+            ranked.relevance,
+            unit_vectors(self._catalogue.vectors, ranked.item),
+            ranked.category,
             ranked.offsets,
-            ranked.quota_B,
+            ranked.quota,
             self.config.theta,
             limit(self.config.window),
             limit(self.config.max_per_category),

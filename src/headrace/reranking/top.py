@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import config
 from ..data import Candidates, Requests
-from ..ops import ragged, slate
+from ..ops import slate
 from ._base import Catalogue, Count, limit, rank
 
 
@@ -34,3 +34,7 @@ class Top:
     def select(self, requests: Requests, candidates: Candidates, quota_B: Tensor) -> Tensor:
         """Positions ``(K,)`` of each request's best, best first."""
         del requests
+        ranked = rank(candidates, self._catalogue, quota_B)
+        cap = limit(self.config.max_per_category)
+        place_K = slate.first(ranked.category, ranked.offsets, ranked.quota, cap)
+        return ranked.chosen(place_K)

@@ -82,12 +82,12 @@ class Optimizer:
         self.dense = [p for p in named.values() if id(p) not in sparse]
         self._slots = {name: slots(len(p)) for name, p in self.tables.items()}
         self._decay = self._checked_decay(model)
-        self._rules: list[tuple[torch.optim.Optimizer, float]] = []
+        self._rules: dict[str, tuple[torch.optim.Optimizer, float]] = {}
         if self.dense:
-            self._rules.append((_dense_rule(self.dense, config), config.learning_rate))
+            self._rules["dense"] = _dense_rule(self.dense, config), config.learning_rate
         if self.tables:
             rule = _table_rule(list(self.tables.values()), config)
-            self._rules.append((rule, config.table_learning_rate))
+            self._rules["tables"] = rule, config.table_learning_rate
         self._drop_gradients()
 
     def _checked_decay(self, model: nn.Module) -> Mapping[str, tuple[float, Tensor]]:
@@ -130,7 +130,7 @@ class Optimizer:
                     row_K = param.grad.indices()[0]
                     scale_K = strength / count_R[row_K].clamp(min=1)
                     param.grad.values().addcmul_(param[row_K], scale_K.to(param.dtype)[:, None])
-        for rule, learning_rate in self._rules:
+        for rule, learning_rate in self._rules.values():
             for group in rule.param_groups:
                 group["lr"] = learning_rate * rate
             rule.step()
@@ -142,12 +142,12 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step depends on, besides the parameters."""
-        return {type(rule).__name__: rule.state_dict() for rule, _ in self._rules}
+        return {part: rule.state_dict() for part, (rule, _) in self._rules.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state_dict`` of an optimiser of the same model and settings."""
-        for rule, _ in self._rules:
-            rule.load_state_dict(state[type(rule).__name__])
+        for part, (rule, _) in self._rules.items():
+            rule.load_state_dict(state[part])
 
 
 def row_gradient(param: Tensor, row_N: Tensor, grad_ND: Tensor, *, distinct: bool) -> Tensor:

@@ -1,0 +1,260 @@
+"""Which charts a report has, and the sentence that says how to read each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from . import drawing
+from .drawing import COLORS, FULL, HALF, ROW
+from .structure import LossPoint, Report
+from .tables import number
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One figure of the page."""
+
+    svg: str
+    title: str
+    caption: str  # how to read it, and the unit
+    wide: bool = False
+
+
+def charts(report: Report) -> dict[str, Chart]:
+    """All charts by name, in reading order; parts that the report lacks are left out."""
+    with mpl.rc_context(drawing.STYLE):
+        built = {
+            "standings": _standings(report),
+            "funnel": _funnel(report),
+            "latency": _latency(report),
+            "channels": _channels(report),
+            "overlap": _overlap(report),
+            "exclusive": _exclusive(report),
+            "hit": _hit(report),
+            "calibration": _calibration(report),
+            "training": _training(report),
+        }
+    return {name: chart for name, chart in built.items() if chart is not None}
+
+
+def _standings(report: Report) -> Chart | None:
+    if "cascade" not in report:
+        return None
+    systems = {"cascade": report["cascade"], **report.get("baselines", {})}
+    figure, panels = drawing.panels(HALF, 0.95 + ROW * 1.3 * len(systems), 2, sharey=True)
+    fresh = {name: s.get("new_to_user") for name, s in systems.items()}
+    for axes, title, found in zip(
+        panels, ("All items", "New to the user"), (systems, fresh), strict=True
+    ):
+        value = [s["recall@10"] if s else None for s in found.values()]
+        error = [s.get("se", {}).get("recall@10") if s else None for s in found.values()]
+        drawing.bars(axes, list(systems), value, "mid", error=error, first="deep")
+        axes.set_title(title)
+        axes.set_xlabel("recall@10")
+    said = ", ".join(f"{name} {number(s['recall@10'])}" for name, s in systems.items())
+    return Chart(
+        drawing.inline_svg(figure, "standings", f"Bar chart of recall at 10: {said}."),
+        "Against the baselines",
+        "Mean share of a request's true items among the ten shown (0 to 1, longer is better); "
+        "whiskers are one standard error either way.",
+    )
+
+
+def _funnel(report: Report) -> Chart | None:
+    funnel = report["cascade"].get("funnel") if "cascade" in report else None
+    if not funnel:
+        return None
+    steps = {"catalogue": float(report["data"]["items"]), **funnel}
+    figure, (axes,) = drawing.panels(HALF, 0.75 + ROW * 1.2 * len(steps))
+    drawing.bars(axes, list(steps), list(steps.values()), "mid", digits=0, first="pale")
+    axes.set_xscale("log")
+    axes.set_xlim(1, max(value or 1.0 for value in steps.values()) * 6)
+    axes.set_xlabel("candidates per request, log scale")
+    said = ", ".join(f"{name} {number(value, 0)}" for name, value in steps.items())
+    return Chart(
+        drawing.inline_svg(figure, "funnel", f"Bar chart of the candidates left after each stage: {said}."),
+        "Funnel",
+        "Mean number of candidates per request that leave each stage; each grid line is ten times "
+        "the one before.",
+    )
+
+
+def _latency(report: Report) -> Chart | None:
+    stage_ms = report["cascade"].get("stage_ms") if "cascade" in report else None
+    if not stage_ms:
+        return None
+    figure, (axes,) = drawing.panels(HALF, 0.75 + ROW * len(stage_ms))
+    drawing.bars(axes, list(stage_ms), list(stage_ms.values()), "mid", digits=2)
+    axes.set_xlabel("ms per request")
+    said = ", ".join(f"{name} {number(value, 2)}" for name, value in stage_ms.items())
+    return Chart(
+        drawing.inline_svg(figure, "latency", f"Bar chart of milliseconds per request by stage: {said}."),
+        "Time by stage",
+        "Mean time each stage takes for one request, in milliseconds; shorter is better.",
+    )
+
+
+def _channels(report: Report) -> Chart | None:
+    if "retrieval" not in report:
+        return None
+    retrieval = report["retrieval"]
+    found = {"merged": retrieval["merged"], **retrieval["channels"]}
+    figure, panels = drawing.panels(FULL, 0.9 + ROW * 1.7 * len(found), 2, sharey=True)
+    fresh = {name: c.get("new_to_user") for name, c in found.items()}
+    for axes, title, rows in zip(
+        panels, ("All items", "New to the user"), (found, fresh), strict=True
+    ):
+        columns = {
+            "recall@10": [r["recall@10"] if r else None for r in rows.values()],
+            "recall@50": [r["recall@50"] if r else None for r in rows.values()],
+            "recall@200": [r["recall@200"] if r else None for r in rows.values()],
+        }
+        shades = ("deep", "mid", "pale")
+        for i, ((name, values), shade) in enumerate(zip(columns.items(), shades, strict=True)):
+            drawing.bars(axes, list(found), values, shade, height=0.26, shift=0.27 * (i - 1), label=name)
+        axes.set_title(title)
+        axes.set_xlabel("recall")
+    panels[1].legend(loc="lower right", fontsize=8)
+    said = ", ".join(f"{name} {number(r['recall@200'])}" for name, r in found.items())
+    return Chart(
+        drawing.inline_svg(figure, "channels", f"Grouped bar chart of recall by channel; at 200: {said}."),
+        "Recall by channel",
+        "Mean share of a request's true items among the first 10, 50 and 200 of each list "
+        "(0 to 1, longer is better); the two panels have their own scales.",
+        wide=True,
+    )
+
+
+def _overlap(report: Report) -> Chart | None:
+    overlap = report["retrieval"].get("overlap") if "retrieval" in report else None
+    if not overlap or not overlap["channels"]:
+        return None
+    names, share = overlap["channels"], overlap["share"]
+    size = len(names)
+    figure, (axes,) = drawing.panels(HALF, 1.0 + 0.44 * size)
+    for a, row in enumerate(share):
+        for b, value in enumerate(row):
+            shade = 0.0 if value is None or a == b else 0.06 + 0.54 * value
+            cell = Rectangle((b, a), 1, 1, color=COLORS["mid"], alpha=shade, lw=0)
+            axes.add_patch(cell)
+            text = "·" if a == b else number(value, 2)
+            axes.text(b + 0.5, a + 0.5, text, ha="center", va="center")
+    axes.set(xlim=(0, size), ylim=(size, 0), xlabel="is also found by", ylabel="what this finds")
+    axes.set_xticks([i + 0.5 for i in range(size)], names)
+    axes.set_yticks([i + 0.5 for i in range(size)], names)
+    drawing.plain(axes)
+    said = f"{size} by {size} matrix for {', '.join(names)}; the numbers are in the cells."
+    return Chart(
+        drawing.inline_svg(figure, "overlap", f"Heat map of the overlap of channels, a {said}"),
+        "Overlap of channels",
+        "Share of the row channel's list that the column channel found too (0 to 1, mean over "
+        "requests); a dark row adds little of its own.",
+    )
+
+
+def _exclusive(report: Report) -> Chart | None:
+    channels = report["retrieval"]["channels"] if "retrieval" in report else None
+    if not channels:
+        return None
+    figure, (axes,) = drawing.panels(HALF, 0.75 + ROW * 1.2 * len(channels))
+    recall = [c["exclusive_recall"] for c in channels.values()]
+    drawing.bars(axes, list(channels), recall, "mid")
+    axes.set_xlabel("exclusive recall")
+    said = ", ".join(f"{name} {c['exclusive_hits']:,}" for name, c in channels.items())
+    return Chart(
+        drawing.inline_svg(figure, "exclusive", f"Bar chart of exclusive recall by channel; hits: {said}."),
+        "What only one channel finds",
+        "Mean share of a request's true items that this channel finds and no other (0 to 1): "
+        "what would be lost without it.",
+    )
+
+
+def _hit(report: Report) -> Chart | None:
+    hit = report["preranking"]["hit"] if "preranking" in report else None
+    if not hit:
+        return None
+    figure, (axes,) = drawing.panels(HALF, 2.9)
+    cuts, values = [int(m) for m in hit], list(hit.values())
+    axes.plot(cuts, drawing.drawable(values), "o-", color=COLORS["deep"])
+    for m, value in zip(cuts, values, strict=True):
+        axes.annotate(
+            number(value, 2), (m, value or 0), (0, -13), textcoords="offset points", ha="center"
+        )
+    axes.set(ylim=(0, 1.05), xlim=(0, max(cuts) * 1.06), xlabel="m, the pre-ranker's cut")
+    axes.set_ylabel("hit@m")
+    axes.tick_params(length=0, axis="both")
+    said = ", ".join(f"{number(value)} at {m}" for m, value in hit.items())
+    return Chart(
+        drawing.inline_svg(figure, "hit", f"Line chart of the pre-ranker's hit: {said}."),
+        "Does the pre-ranker keep what the ranker wants?",
+        "Share of the ranker's ten best candidates among the pre-ranker's m best (0 to 1): read "
+        "off the smallest m that loses little.",
+    )
+
+
+def _calibration(report: Report) -> Chart | None:
+    curves = {name: m["calibration"] for name, m in report.get("ranking", {}).items()}
+    curves = {name: bins for name, bins in curves.items() if bins}
+    if not curves:
+        return None
+    figure, (axes,) = drawing.panels(HALF, 3.6)
+    seen = [v for bins in curves.values() for b in bins for v in (b["p"], b["y"]) if v is not None]
+    positive = min(seen) > 0
+    low, high = (min(seen) / 1.5, min(1.0, max(seen) * 1.5)) if positive else (0.0, max(seen) * 1.1)
+    axes.plot([low, high], [low, high], "--", color=COLORS["muted"], lw=1, label="perfect")
+    for (name, bins), color in zip(curves.items(), cycle(drawing.SERIES)):
+        x, y, e = (drawing.drawable([b[key] for b in bins]) for key in ("p", "y", "se"))
+        axes.errorbar(x, y, e, fmt="o-", color=COLORS[color], elinewidth=1, label=name)
+    scale = "log" if positive and high > 30 * low else "linear"
+    axes.set(xscale=scale, yscale=scale, xlim=(low, high), ylim=(low, high))
+    axes.set_xlabel(f"mean prediction{', log scale' if scale == 'log' else ''}")
+    axes.set_ylabel("share of positives")
+    axes.tick_params(length=0, which="both")
+    axes.legend(loc="upper left", fontsize=8)
+    said = ", ".join(f"{n} {number(report.get('ranking', {})[n]['pcoc'])}" for n in curves)
+    return Chart(
+        drawing.inline_svg(figure, "calibration", f"Calibration curves by decile; PCOC: {said}."),
+        "Calibration",
+        "Predicted against observed probability in ten bins of equal weight: on the dashed line "
+        "predictions are true, below it they promise too much.",
+    )
+
+
+def _training(report: Report) -> Chart | None:
+    curves = {name: t["loss"] for name, t in report.get("training", {}).items() if t["loss"]}
+    if not curves:
+        return None
+    columns = min(4, len(curves))
+    rows = -(-len(curves) // columns)
+    figure, panels = drawing.panels(FULL, 0.4 + 2.2 * rows, columns, rows=rows)
+    for axes, (name, points) in zip(panels, curves.items(), strict=False):
+        _curve(axes, points, "train", "pale")
+        _curve(axes, points, "valid", "deep")
+        axes.set_title(name)
+        axes.set_xlabel("step")
+        axes.tick_params(length=0)
+    panels[0].set_ylabel("loss")
+    panels[0].legend(loc="upper right", fontsize=8)
+    for axes in panels[len(curves) :]:
+        axes.set_axis_off()
+    return Chart(
+        drawing.inline_svg(figure, "training", f"Training curves of {', '.join(curves)}."),
+        "Training",
+        "Loss by optimiser step, each model in its own unit (lower is better): a validation curve "
+        "that turns up while training falls means over-fitting.",
+        wide=True,
+    )
+
+
+def _curve(axes: Axes, points: Sequence[LossPoint], name: str, color: str) -> None:
+    pairs = [(p["step"], p["train"] if name == "train" else p["valid"]) for p in points]
+    known = [(step, loss) for step, loss in pairs if loss is not None]
+    if known:
+        style = "-" if name == "train" else "o-"
+        axes.plot(*zip(*known, strict=True), style, color=COLORS[color], label=name)

@@ -1,0 +1,132 @@
+"""How the report's charts are drawn: the style, the few forms they share, and SVG for a page.
+
+Text stays text (it can be searched, selected and read aloud) and every colour of ``COLORS`` is
+written as a CSS variable, so that one drawing serves light, dark and print.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .tables import number
+
+COLORS = {
+    "ink": "#1d2733",
+    "muted": "#5c6875",
+    "line": "#d8dee4",
+    "deep": "#0b5c77",
+    "mid": "#3b9ab2",
+    "pale": "#a3d3de",
+    "warm": "#d9822b",
+    "violet": "#7359b6",
+    "green": "#4c956c",
+}
+SERIES = ("deep", "warm", "violet", "green", "mid")
+HALF, FULL = 5.6, 11.6  # inches; the page shows an inch as 100 pixels
+ROW = 0.34  # inches a horizontal bar takes
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "headrace",  # the same report gives the same bytes
+    "font.size": 9,
+    "text.color": COLORS["ink"],
+    "axes.labelcolor": COLORS["muted"],
+    "axes.edgecolor": COLORS["line"],
+    "axes.titlecolor": COLORS["ink"],
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": COLORS["line"],
+    "grid.linewidth": 0.6,
+    "xtick.color": COLORS["line"],
+    "ytick.color": COLORS["line"],
+    "xtick.labelcolor": COLORS["muted"],
+    "ytick.labelcolor": COLORS["ink"],
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+}
+
+
+def panels(
+    width: float, height: float, columns: int = 1, rows: int = 1, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
+    figure = Figure((width, height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, sharey=sharey, squeeze=False).flat)
+
+
+def bars(
+    axes: Axes,
+    names: Sequence[str],
+    values: Sequence[float | None],
+    color: str,
+    *,
+    error: Sequence[float | None] | None = None,
+    digits: int = 3,
+    first: str | None = None,
+    height: float = 0.62,
+    shift: float = 0.0,
+    label: str = "",
+) -> None:
+    """Horizontal bars from the top down, each with its number; an undefined one has a dash."""
+    place = [i + shift for i in range(len(names))]
+    colors = [COLORS[first if first and i == 0 else color] for i in range(len(names))]
+    width = [value or 0.0 for value in values]
+    axes.barh(place, width, height, color=colors, label=label)
+    whisker = [e or 0.0 for e in error] if error else [0.0] * len(names)
+    if error:
+        axes.errorbar(width, place, xerr=whisker, fmt="none", ecolor=COLORS["ink"], elinewidth=1)
+    for y, value, end in zip(place, values, map(sum, zip(width, whisker, strict=True)), strict=True):
+        axes.annotate(
+            number(value, digits),
+            (end, y),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8 if height > 0.3 else 6.5,
+            color=COLORS["muted"],
+        )
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.45, -0.55)
+    axes.set_xlim(0, max(axes.get_xlim()[1], 1.22 * max(width, default=0), 1e-9))
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(length=0, which="both")
+
+
+def plain(axes: Axes) -> None:
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def drawable(values: Sequence[float | None]) -> list[float]:
+    return [float("nan") if value is None else value for value in values]
+
+
+def inline_svg(figure: Figure, name: str, alt: str) -> str:
+    """Inline SVG: fluid, labelled, ids unique in the page, colours left to the style sheet."""
+    out = io.StringIO()
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(out, format="svg", transparent=True, metadata=metadata)
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<defs>\s*<style.*?</defs>\s*", "", svg, count=1, flags=re.DOTALL)
+    svg = re.sub(r" font-family: [^;]*;", "", svg)  # the page's own font
+    svg = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", svg)
+    for color, value in COLORS.items():
+        svg = svg.replace(value, f"var(--{color}, {value})")
+    root, rest = svg.split(">", 1)
+    root = re.sub(r' (width|height|version)="[^"]*"', "", root)
+    return f'{root} role="img" aria-label="{html.escape(alt)}">{rest}'

@@ -1,0 +1,15 @@
+"""How long ago an event was, as an id: log-spaced buckets from a minute to three years."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..data import Ragged
+
+NUM_AGES = 26  # ids 0 .. 25; every bucket is a doubling of the one before
+
+
+def age_ids(time_ms: Ragged, now_ms: Tensor) -> Tensor:  # (E,) int64
+    """Bucket the time from each event to its row's moment ``(B,)``; 0 is under a minute."""
+    minutes = (time_ms.spread(now_ms) - time_ms.values).clamp(min=0).double() / 60_000
+    return (1 + minutes).log2().long().clamp(max=NUM_AGES - 1)

@@ -1,0 +1,92 @@
+"""Ids to vectors: the one owner of embedding tables, hence of sharing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Candidates, Requests
+from ..features import FeatureSpace
+from ..schema import Side
+
+INITIAL_SD = 0.05  # of table entries; with nn.Embedding's 1.0 ids drown the other inputs
+
+
+class Embedder(nn.Module):
+    """Looks up the features of each side and lays their vectors side by side.
+
+    Tables have sparse gradients. Item features are read from the catalogue by item number, so that
+    candidates, histories and whole catalogues are encoded by the same call.
+    """
+
+    item_ids: Tensor  # (I, F) int64, the catalogue's item features
+
+    def __init__(
+        self,
+        space: FeatureSpace,
+        sides: Sequence[Side],
+        *,
+        dim: int | None = None,
+        leave_out: Sequence[str] = (),
+    ) -> None:
+        """Own the tables of the features of ``sides``; ``dim`` overrides every width."""
+        super().__init__()
+        schema = space.schema
+        self.names: dict[str, list[str]] = {
+            side: [n for n in schema.names(side) if n not in leave_out] for side in sides
+        }
+        every = [n for names in self.names.values() for n in names]
+        self._table_of = {n: schema.table_of(n) for n in every}
+        self._dim_of = {n: dim or schema.dim_of(n) for n in every}
+        self.tables = nn.ModuleDict()
+        for name in every:
+            table = self._table_of[name]
+            if table not in self.tables:
+                embedding = nn.Embedding(space.rows_of(name), self._dim_of[name], sparse=True)
+                nn.init.normal_(embedding.weight, std=INITIAL_SD)
+                self.tables[table] = embedding
+        columns = [space.catalogue.features[n] for n in self.names.get("item", [])]
+        ids = torch.stack(columns, dim=1) if columns else torch.zeros(0, 0, dtype=torch.int64)
+        self.register_buffer("item_ids", ids, persistent=False)
+
+    def dim(self, *sides: Side) -> int:
+        """Width of the vectors of these sides."""
+        return sum(self._dim_of[n] for side in sides for n in self.names[side])
+
+    def width(self, names: Sequence[str]) -> int:
+        """Width of the vectors of these features."""
+        return sum(self._dim_of[n] for n in names)
+
+    def look_up(self, name: str, ids: Tensor) -> Tensor:  # (..., D)
+        """Vectors of one feature."""
+        return self.tables[self._table_of[name]](ids)
+
+    def request(self, requests: Requests) -> Tensor:  # (B, D_user + D_context)
+        """User and context features of each request."""
+        names = [n for side in ("user", "context") for n in self.names.get(side, [])]
+        parts = [self.look_up(n, requests.tensor(n)) for n in names]
+        return torch.cat(parts, dim=-1) if parts else torch.zeros(len(requests), 0)
+
+    def items(self, item_N: Tensor, names: Sequence[str] | None = None) -> Tensor:  # (N, D_item)
+        """Item features (all, or ``names`` in their order) of any items, repeats welcome."""
+        every = self.names["item"]
+        ids_NF = self.item_ids[item_N]
+        wanted = every if names is None else names
+        return torch.cat([self.look_up(n, ids_NF[..., every.index(n)]) for n in wanted], dim=-1)
+
+    def cross(self, candidates: Candidates) -> Tensor:  # (N, D_cross)
+        """Cross features of each candidate."""
+        names = self.names.get("cross", [])
+        parts = [self.look_up(n, candidates.features[n]) for n in names]
+        return torch.cat(parts, dim=-1) if parts else torch.zeros(len(candidates), 0)
+
+
+def distinct(*item: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The distinct items of several columns, and each column as places among them.
+
+    A batch repeats items across histories and candidates; each is then encoded once.
+    """
+    items_U, place = torch.unique(torch.cat(item), return_inverse=True)
+    return items_U, list(place.split([len(i) for i in item]))

@@ -1,0 +1,65 @@
+"""Stacks of linear layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Activation = Literal["relu", "prelu", "dice"]
+
+
+class Dice(nn.Module):
+    """Data-adaptive PReLU, DIN section 5.3: the gate opens at the batch mean of each channel.
+
+    ``f(s) = p s + (1 - p) alpha s``, ``p = sigmoid((s - E[s]) / sqrt(Var[s] + eps))``. Batch
+    statistics in training, running ones in inference. Alpha starts at 0 as in the authors' code.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width, eps=1e-8, affine=False)
+        self.alpha = nn.Parameter(torch.zeros(width))
+
+    def forward(self, s: Tensor) -> Tensor:  # (..., width)
+        gate = self.norm(s.reshape(-1, s.shape[-1])).sigmoid().reshape(s.shape)
+        return s * (gate + (1 - gate) * self.alpha)
+
+
+class PReLU(nn.Module):
+    """Leaky ReLU with one learned slope a channel, the channel being the last axis."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((width,), 0.25))
+
+    def forward(self, s: Tensor) -> Tensor:  # (..., width)
+        return F.relu(s) - self.weight * F.relu(-s)
+
+
+_ACTIVATION: dict[Activation, Callable[[int], nn.Module]] = {
+    "relu": lambda width: nn.ReLU(),
+    "prelu": PReLU,
+    "dice": Dice,
+}
+
+
+def activate(name: Activation, width: int) -> nn.Module:
+    """An activation over vectors of ``width``."""
+    return _ACTIVATION[name](width)
+
+
+def mlp(*widths: int, activation: Activation = "relu", dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers of these widths with activations in between, none after the last."""
+    layers: list[nn.Module] = []
+    for place, (a, b) in enumerate(pairwise(widths)):
+        layers.append(nn.Linear(a, b))
+        if place < len(widths) - 2:
+            layers.append(activate(activation, b))
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers)
