@@ -86,6 +86,8 @@ class Schema(Config):
             if table not in names:
                 raise ValueError(f"tables.{table}: no feature reads it; {suggest(table, names)}")
         for name, feature in self.features.items():
+            if "." in self.table_of(name):
+                raise ValueError(f"features.{name}: a feature's or table's name may hold no dot")
             column = feature.column or name
             if feature.encode == "id" and (feature.of, column) not in {
                 ("user", "user"),

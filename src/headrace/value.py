@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import final
@@ -26,7 +27,7 @@ Expression = Callable[[Columns], Tensor]
 Operation = Callable[..., Tensor]
 
 MAX_LENGTH = 1_000  # characters of a formula
-MAX_DEPTH = 50
+MAX_DEPTH = 100  # of its tree; a sum nests once a term
 
 _BINARY: Mapping[type[ast.operator], Operation] = {
     ast.Add: torch.add,
@@ -127,7 +128,7 @@ def _parse(formula: str) -> tuple[Expression, list[str]]:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError) as error:
         why = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise ValueError(f"{text!r} is no formula: {why}") from None
+        raise ValueError(f"{textwrap.shorten(text, 80)!r} is no formula: {why}") from None
     names: dict[str, None] = {}
     return _compile(tree.body, text, names, MAX_DEPTH), list(names)
 

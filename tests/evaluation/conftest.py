@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from headrace.evaluation.structure import Report
+from headrace.evaluation import Report
 
 
 def quality(recall, ndcg, value, hit_rate, mrr, coverage):
@@ -59,7 +59,9 @@ def training(seconds, start, floor, steps, every):
     curve = [
         {
             "step": step,
-            "train": floor + (start - floor) * math.exp(-step / (steps / 5)) + 0.004 * math.sin(step),
+            "train": floor
+            + (start - floor) * math.exp(-step / (steps / 5))
+            + 0.004 * math.sin(step),
             "valid": floor + 0.006 + (start - floor) * math.exp(-step / (steps / 6))
             if step % (5 * every) == 0
             else None,
@@ -80,7 +82,10 @@ JACCARD = [
 
 
 def whole_report() -> Report:
-    share = [[min(1.0, 2 * x / (1 + x) + 0.03 * (a - b)) for b, x in enumerate(row)] for a, row in enumerate(JACCARD)]
+    share = [
+        [min(1.0, 2 * x / (1 + x) + 0.03 * (a - b)) for b, x in enumerate(row)]
+        for a, row in enumerate(JACCARD)
+    ]
     for i in range(len(NAMES)):
         share[i][i] = 1.0
     return {
@@ -100,7 +105,10 @@ def whole_report() -> Report:
             "intervals": {
                 "log": {"start": "2017-01-01T11:53:26+00:00", "end": "2017-12-31T22:55:00+00:00"},
                 "train": {"start": "2017-01-01T11:53:26+00:00", "end": "2017-12-10T23:59:59+00:00"},
-                "validation": {"start": "2017-12-11T00:00:00+00:00", "end": "2017-12-17T23:59:59+00:00"},
+                "validation": {
+                    "start": "2017-12-11T00:00:00+00:00",
+                    "end": "2017-12-17T23:59:59+00:00",
+                },
                 "test": {"start": "2017-12-18T00:00:00+00:00", "end": "2017-12-31T22:55:00+00:00"},
             },
             "notes": [
@@ -109,13 +117,26 @@ def whole_report() -> Report:
             ],
         },
         "retrieval": {
-            "merged": {**recall_at(0.171, 0.301, 0.437), "new_to_user": recall_at(0.021, 0.064, 0.149)},
+            "merged": {
+                **recall_at(0.171, 0.301, 0.437),
+                "new_to_user": recall_at(0.021, 0.064, 0.149),
+            },
             "channels": {
-                "popular": channel((0.081, 0.135, 0.220), (0.017, 0.049, 0.107), 241, 0.011, 0.003, 200.0),
-                "repurchase": channel((0.161, 0.276, 0.397), (0.0, 0.0, 0.0), 1_318, 0.078, 0.41, 163.2),
-                "item_cf": channel((0.102, 0.201, 0.317), (0.014, 0.046, 0.110), 204, 0.010, 0.27, 200.0),
-                "swing": channel((0.094, 0.183, 0.288), (0.013, 0.041, 0.098), 117, 0.006, 0.33, 200.0),
-                "two_tower": channel((0.121, 0.236, 0.365), (0.019, 0.056, 0.131), 398, 0.021, 0.22, 200.0),
+                "popular": channel(
+                    (0.081, 0.135, 0.220), (0.017, 0.049, 0.107), 241, 0.011, 0.003, 200.0
+                ),
+                "repurchase": channel(
+                    (0.161, 0.276, 0.397), (0.0, 0.0, 0.0), 1_318, 0.078, 0.41, 163.2
+                ),
+                "item_cf": channel(
+                    (0.102, 0.201, 0.317), (0.014, 0.046, 0.110), 204, 0.010, 0.27, 200.0
+                ),
+                "swing": channel(
+                    (0.094, 0.183, 0.288), (0.013, 0.041, 0.098), 117, 0.006, 0.33, 200.0
+                ),
+                "two_tower": channel(
+                    (0.121, 0.236, 0.365), (0.019, 0.056, 0.131), 398, 0.021, 0.22, 200.0
+                ),
             },
             "overlap": {"channels": NAMES, "jaccard": JACCARD, "share": share},
         },
@@ -139,13 +160,18 @@ def whole_report() -> Report:
                 "item_cf": 0.34,
                 "swing": 0.31,
                 "two_tower": 1.12,
-                "merge": 0.42,
+                "retrieval": 0.42,
                 "preranking": 0.88,
                 "ranking": 3.71,
                 "value": 0.07,
                 "reranking": 0.36,
             },
-            "funnel": {"retrieval": 196.4, "preranking": 100.0, "ranking": 100.0, "reranking": 10.0},
+            "funnel": {
+                "retrieval": 196.4,
+                "preranking": 100.0,
+                "ranking": 100.0,
+                "reranking": 10.0,
+            },
         },
         "baselines": {
             "popular": {

@@ -141,3 +141,21 @@ def test_summaries_say_what_the_measures_say():
     assert channel["b"]["recall@10"] == 1.0
     assert channel["a"]["exclusive_hits"] == 0
     assert channel["b"]["items"] == pytest.approx(29 * 6 / 30)
+
+
+def test_the_error_of_a_difference_is_paired():
+    rng = np.random.default_rng(0)
+    truth = pack([rng.permutation(50)[:5].tolist() for _ in range(200)])
+    slate = pack([rng.permutation(50)[:10].tolist() for _ in range(200)])
+    price = np.ones(50)
+    assert lists.delta_errors(slate, slate, truth, price) == {
+        "recall@10": 0,
+        "ndcg@10": 0,
+        "value": 0,
+    }
+    better = slate.with_values(slate.values.clone())
+    better.values[:10] = truth.values[:10]
+    delta = lists.match(better, truth).recall(10) - lists.match(slate, truth).recall(10)
+    got = lists.delta_errors(better, slate, truth, price)["recall@10"]
+    assert got == metrics.standard_error(delta)
+    assert got < metrics.standard_error(lists.match(slate, truth).recall(10)) / 2

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
-import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from . import drawing
 from .drawing import COLORS, FULL, HALF, ROW
-from .structure import LossPoint, Report
-from .tables import number
+from .structure import Bin, LossPoint, Report
+from .tables import number, strongest_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Chart:
 
 def charts(report: Report) -> dict[str, Chart]:
     """All charts by name, in reading order; parts that the report lacks are left out."""
-    with mpl.rc_context(drawing.STYLE):
+    with drawing.style():
         built = {
             "standings": _standings(report),
             "funnel": _funnel(report),
@@ -46,7 +46,7 @@ def charts(report: Report) -> dict[str, Chart]:
 def _standings(report: Report) -> Chart | None:
     if "cascade" not in report:
         return None
-    systems = {"cascade": report["cascade"], **report.get("baselines", {})}
+    systems = {"cascade": report["cascade"], **strongest_first(report)}
     figure, panels = drawing.panels(HALF, 0.95 + ROW * 1.3 * len(systems), 2, sharey=True)
     fresh = {name: s.get("new_to_user") for name, s in systems.items()}
     for axes, title, found in zip(
@@ -73,12 +73,14 @@ def _funnel(report: Report) -> Chart | None:
     steps = {"catalogue": float(report["data"]["items"]), **funnel}
     figure, (axes,) = drawing.panels(HALF, 0.75 + ROW * 1.2 * len(steps))
     drawing.bars(axes, list(steps), list(steps.values()), "mid", digits=0, first="pale")
-    axes.set_xscale("log")
+    drawing.log_scale(axes)
     axes.set_xlim(1, max(value or 1.0 for value in steps.values()) * 6)
     axes.set_xlabel("candidates per request, log scale")
     said = ", ".join(f"{name} {number(value, 0)}" for name, value in steps.items())
     return Chart(
-        drawing.inline_svg(figure, "funnel", f"Bar chart of the candidates left after each stage: {said}."),
+        drawing.inline_svg(
+            figure, "funnel", f"Bar chart of the candidates left after each stage: {said}."
+        ),
         "Funnel",
         "Mean number of candidates per request that leave each stage; each grid line is ten times "
         "the one before.",
@@ -94,7 +96,9 @@ def _latency(report: Report) -> Chart | None:
     axes.set_xlabel("ms per request")
     said = ", ".join(f"{name} {number(value, 2)}" for name, value in stage_ms.items())
     return Chart(
-        drawing.inline_svg(figure, "latency", f"Bar chart of milliseconds per request by stage: {said}."),
+        drawing.inline_svg(
+            figure, "latency", f"Bar chart of milliseconds per request by stage: {said}."
+        ),
         "Time by stage",
         "Mean time each stage takes for one request, in milliseconds; shorter is better.",
     )
@@ -117,13 +121,17 @@ def _channels(report: Report) -> Chart | None:
         }
         shades = ("deep", "mid", "pale")
         for i, ((name, values), shade) in enumerate(zip(columns.items(), shades, strict=True)):
-            drawing.bars(axes, list(found), values, shade, height=0.26, shift=0.27 * (i - 1), label=name)
+            drawing.bars(
+                axes, list(found), values, shade, height=0.26, shift=0.27 * (i - 1), label=name
+            )
         axes.set_title(title)
         axes.set_xlabel("recall")
-    panels[1].legend(loc="lower right", fontsize=8)
+    panels[1].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=8)
     said = ", ".join(f"{name} {number(r['recall@200'])}" for name, r in found.items())
     return Chart(
-        drawing.inline_svg(figure, "channels", f"Grouped bar chart of recall by channel; at 200: {said}."),
+        drawing.inline_svg(
+            figure, "channels", f"Grouped bar chart of recall by channel; at 200: {said}."
+        ),
         "Recall by channel",
         "Mean share of a request's true items among the first 10, 50 and 200 of each list "
         "(0 to 1, longer is better); the two panels have their own scales.",
@@ -154,7 +162,7 @@ def _overlap(report: Report) -> Chart | None:
         drawing.inline_svg(figure, "overlap", f"Heat map of the overlap of channels, a {said}"),
         "Overlap of channels",
         "Share of the row channel's list that the column channel found too (0 to 1, mean over "
-        "requests); a dark row adds little of its own.",
+        "requests); a channel with a row of high shares adds little of its own.",
     )
 
 
@@ -168,7 +176,9 @@ def _exclusive(report: Report) -> Chart | None:
     axes.set_xlabel("exclusive recall")
     said = ", ".join(f"{name} {c['exclusive_hits']:,}" for name, c in channels.items())
     return Chart(
-        drawing.inline_svg(figure, "exclusive", f"Bar chart of exclusive recall by channel; hits: {said}."),
+        drawing.inline_svg(
+            figure, "exclusive", f"Bar chart of exclusive recall by channel; hits: {said}."
+        ),
         "What only one channel finds",
         "Mean share of a request's true items that this channel finds and no other (0 to 1): "
         "what would be lost without it.",
@@ -183,12 +193,9 @@ def _hit(report: Report) -> Chart | None:
     cuts, values = [int(m) for m in hit], list(hit.values())
     axes.plot(cuts, drawing.drawable(values), "o-", color=COLORS["deep"])
     for m, value in zip(cuts, values, strict=True):
-        axes.annotate(
-            number(value, 2), (m, value or 0), (0, -13), textcoords="offset points", ha="center"
-        )
+        axes.annotate(number(value, 2), (m, value or 0), (4, -12), textcoords="offset points")
     axes.set(ylim=(0, 1.05), xlim=(0, max(cuts) * 1.06), xlabel="m, the pre-ranker's cut")
     axes.set_ylabel("hit@m")
-    axes.tick_params(length=0, axis="both")
     said = ", ".join(f"{number(value)} at {m}" for m, value in hit.items())
     return Chart(
         drawing.inline_svg(figure, "hit", f"Line chart of the pre-ranker's hit: {said}."),
@@ -203,27 +210,41 @@ def _calibration(report: Report) -> Chart | None:
     curves = {name: bins for name, bins in curves.items() if bins}
     if not curves:
         return None
-    figure, (axes,) = drawing.panels(HALF, 3.6)
-    seen = [v for bins in curves.values() for b in bins for v in (b["p"], b["y"]) if v is not None]
-    positive = min(seen) > 0
-    low, high = (min(seen) / 1.5, min(1.0, max(seen) * 1.5)) if positive else (0.0, max(seen) * 1.1)
-    axes.plot([low, high], [low, high], "--", color=COLORS["muted"], lw=1, label="perfect")
+    figure, (left, right) = drawing.panels(FULL, 3.7, 2)
+    limits = _calibration_limits(left, [b for bins in curves.values() for b in bins])
+    left.plot(limits, limits, "--", color=COLORS["muted"], lw=1, label="perfect")
+    right.axhline(1, ls="--", color=COLORS["muted"], lw=1)
     for (name, bins), color in zip(curves.items(), cycle(drawing.SERIES)):
-        x, y, e = (drawing.drawable([b[key] for b in bins]) for key in ("p", "y", "se"))
-        axes.errorbar(x, y, e, fmt="o-", color=COLORS[color], elinewidth=1, label=name)
-    scale = "log" if positive and high > 30 * low else "linear"
-    axes.set(xscale=scale, yscale=scale, xlim=(low, high), ylim=(low, high))
-    axes.set_xlabel(f"mean prediction{', log scale' if scale == 'log' else ''}")
-    axes.set_ylabel("share of positives")
-    axes.tick_params(length=0, which="both")
-    axes.legend(loc="upper left", fontsize=8)
+        p, y, se = (np.array(drawing.drawable([b[key] for b in bins])) for key in ("p", "y", "se"))
+        drawing.line(left, p, y, se, color, name)
+        p[p == 0] = np.nan  # has no ratio
+        drawing.line(right, np.arange(1.0, len(p) + 1), y / p, se / p, color, name)
+    left.set_title("Predicted and observed probability")
+    left.set(xlabel="mean prediction of the bin", ylabel="share of positives")
+    left.legend(loc="upper left", fontsize=8)
+    right.set_title("Observed over predicted")
+    right.set(xlabel="bin, from the lowest predictions to the highest", ylabel="ratio")
     said = ", ".join(f"{n} {number(report.get('ranking', {})[n]['pcoc'])}" for n in curves)
     return Chart(
-        drawing.inline_svg(figure, "calibration", f"Calibration curves by decile; PCOC: {said}."),
+        drawing.inline_svg(figure, "calibration", f"Calibration curves by bin; PCOC: {said}."),
         "Calibration",
-        "Predicted against observed probability in ten bins of equal weight: on the dashed line "
-        "predictions are true, below it they promise too much.",
+        "Probabilities in at most ten bins of equal weight, whiskers one standard error: on the "
+        "dashed line predictions are true, below it they promise too much.",
+        wide=True,
     )
+
+
+def _calibration_limits(axes: Axes, bins: Sequence[Bin]) -> tuple[float, float]:
+    """Room for every point, on a log scale when they span decades and none is 0."""
+    seen = [v for b in bins for v in (b["p"], b["y"]) if v is not None]
+    low, high = min(seen), max(seen)
+    if 0 < 20 * low < high:
+        drawing.log_scale(axes, both=True)
+        low, high = low / 1.5, high * 1.5
+    else:
+        low, high = 0.0, high * 1.1 or 1.0
+    axes.set(xlim=(low, high), ylim=(low, high))
+    return low, high
 
 
 def _training(report: Report) -> Chart | None:
@@ -234,18 +255,17 @@ def _training(report: Report) -> Chart | None:
     rows = -(-len(curves) // columns)
     figure, panels = drawing.panels(FULL, 0.4 + 2.2 * rows, columns, rows=rows)
     for axes, (name, points) in zip(panels, curves.items(), strict=False):
-        _curve(axes, points, "train", "pale")
+        _curve(axes, points, "train", "mid")
         _curve(axes, points, "valid", "deep")
         axes.set_title(name)
         axes.set_xlabel("step")
-        axes.tick_params(length=0)
     panels[0].set_ylabel("loss")
     panels[0].legend(loc="upper right", fontsize=8)
     for axes in panels[len(curves) :]:
         axes.set_axis_off()
     return Chart(
         drawing.inline_svg(figure, "training", f"Training curves of {', '.join(curves)}."),
-        "Training",
+        "Loss curves",
         "Loss by optimiser step, each model in its own unit (lower is better): a validation curve "
         "that turns up while training falls means over-fitting.",
         wide=True,

@@ -10,13 +10,18 @@ import html
 import io
 import re
 from collections.abc import Sequence
-from typing import Any
+from contextlib import AbstractContextManager
 
+import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from numpy.typing import NDArray
 
 from .tables import number
 
+Floats = NDArray[np.float64]
 COLORS = {
     "ink": "#1d2733",
     "muted": "#5c6875",
@@ -31,36 +36,48 @@ COLORS = {
 SERIES = ("deep", "warm", "violet", "green", "mid")
 HALF, FULL = 5.6, 11.6  # inches; the page shows an inch as 100 pixels
 ROW = 0.34  # inches a horizontal bar takes
-STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "headrace",  # the same report gives the same bytes
-    "font.size": 9,
-    "text.color": COLORS["ink"],
-    "axes.labelcolor": COLORS["muted"],
-    "axes.edgecolor": COLORS["line"],
-    "axes.titlecolor": COLORS["ink"],
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": COLORS["line"],
-    "grid.linewidth": 0.6,
-    "xtick.color": COLORS["line"],
-    "ytick.color": COLORS["line"],
-    "xtick.labelcolor": COLORS["muted"],
-    "ytick.labelcolor": COLORS["ink"],
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
-}
+
+
+def style() -> AbstractContextManager[None]:
+    """What all charts look like, while the context is open."""
+    return mpl.rc_context(
+        {
+            "svg.fonttype": "none",
+            "text.parse_math": False,  # a name may hold a dollar
+            "svg.hashsalt": "headrace",  # the same report gives the same bytes
+            "font.size": 9,
+            "text.color": COLORS["ink"],
+            "axes.labelcolor": COLORS["muted"],
+            "axes.edgecolor": COLORS["line"],
+            "axes.titlecolor": COLORS["ink"],
+            "axes.titlesize": 9,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": COLORS["line"],
+            "grid.linewidth": 0.6,
+            "xtick.major.size": 0,
+            "xtick.minor.size": 0,
+            "ytick.major.size": 0,
+            "ytick.minor.size": 0,
+            "xtick.color": COLORS["line"],
+            "ytick.color": COLORS["line"],
+            "xtick.labelcolor": COLORS["muted"],
+            "ytick.labelcolor": COLORS["ink"],
+            "legend.frameon": False,
+            "lines.linewidth": 1.6,
+            "lines.markersize": 4.5,
+        }
+    )
 
 
 def panels(
     width: float, height: float, columns: int = 1, rows: int = 1, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
+    """A figure of this many inches and its axes, row by row."""
     figure = Figure((width, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, sharey=sharey, squeeze=False).flat)
 
@@ -86,7 +103,9 @@ def bars(
     whisker = [e or 0.0 for e in error] if error else [0.0] * len(names)
     if error:
         axes.errorbar(width, place, xerr=whisker, fmt="none", ecolor=COLORS["ink"], elinewidth=1)
-    for y, value, end in zip(place, values, map(sum, zip(width, whisker, strict=True)), strict=True):
+    for y, value, end in zip(
+        place, values, map(sum, zip(width, whisker, strict=True)), strict=True
+    ):
         axes.annotate(
             number(value, digits),
             (end, y),
@@ -101,17 +120,32 @@ def bars(
     axes.set_xlim(0, max(axes.get_xlim()[1], 1.22 * max(width, default=0), 1e-9))
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
-    axes.tick_params(length=0, which="both")
+
+
+def line(axes: Axes, x: Floats, y: Floats, error: Floats, color: str, name: str) -> None:
+    """Points joined by a line, with whiskers."""
+    axes.errorbar(x, y, error, fmt="o-", color=COLORS[color], elinewidth=1, label=name)
+
+
+def log_scale(axes: Axes, *, both: bool = False) -> None:
+    """A log scale, along x or both ways, that is labelled with plain numbers."""
+    axes.set_xscale("log")
+    if both:
+        axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis) if both else (axes.xaxis,):
+        axis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axis.set_minor_formatter(NullFormatter())
 
 
 def plain(axes: Axes) -> None:
+    """Take away everything but the labels."""
     axes.grid(visible=False)
-    axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
 def drawable(values: Sequence[float | None]) -> list[float]:
+    """Values as Matplotlib takes them: it leaves a gap at NaN."""
     return [float("nan") if value is None else value for value in values]
 
 

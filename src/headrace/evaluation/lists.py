@@ -184,20 +184,34 @@ def channel_quality(
 def slate_quality(slate: Ragged, truth: Ragged, price_I: Values, seed: int = 0) -> SlateQuality:
     """Everything the report says of slates of ten; ``price_I[0]`` belongs to the unknown item."""
     matches = match(slate, truth)
-    price_N = to_numpy(price_I)[slate.values.numpy()]
-    values = {
-        "recall@10": matches.recall(SLATE),
-        "ndcg@10": matches.ndcg(SLATE),
-        "value": matches.value(price_N, SLATE),
-    }
+    measures = _slate_measures(matches, slate, price_I)
     return {
-        "recall@10": mean(values["recall@10"]),
-        "ndcg@10": mean(values["ndcg@10"]),
-        "value": mean(values["value"]),
+        "recall@10": mean(measures["recall@10"]),
+        "ndcg@10": mean(measures["ndcg@10"]),
+        "value": mean(measures["value"]),
         "hit_rate@10": mean(matches.hit(SLATE)),
         "mrr@10": mean(matches.reciprocal_rank(SLATE)),
         "coverage@10": coverage(slate, SLATE, len(price_I) - 1),
-        "se": {name: standard_error(values_B, seed) for name, values_B in values.items()},
+        "se": {name: standard_error(value_B, seed) for name, value_B in measures.items()},
+    }
+
+
+def delta_errors(
+    slate: Ragged, other: Ragged, truth: Ragged, price_I: Values, seed: int = 0
+) -> dict[str, float]:
+    """Standard errors of how far one system's slates are ahead of another's, request by request."""
+    ours = _slate_measures(match(slate, truth), slate, price_I)
+    theirs = _slate_measures(match(other, truth), other, price_I)
+    return {name: standard_error(ours[name] - theirs[name], seed) for name in ours}
+
+
+def _slate_measures(matches: Matches, slate: Ragged, price_I: Values) -> dict[str, Floats]:
+    """The measures that have a standard error, per request."""
+    price_N = to_numpy(price_I)[slate.values.numpy()]
+    return {
+        "recall@10": matches.recall(SLATE),
+        "ndcg@10": matches.ndcg(SLATE),
+        "value": matches.value(price_N, SLATE),
     }
 
 

@@ -46,7 +46,7 @@ def print_report(report: Report, console: Console) -> None:
 def tables(report: Report) -> dict[str, Table]:
     """All tables by section, in reading order; parts that the report lacks are left out."""
     built = {
-        "standings": _standings(report),
+        "baselines": _baselines(report),
         "retrieval": _retrieval(report),
         "preranking": _preranking(report),
         "ranking": _ranking(report),
@@ -72,15 +72,21 @@ def gain(value: float | None, base: float | None) -> str:
     return ABSENT if value is None or not base else f"{100 * (value / base - 1):+.1f} %"
 
 
-def _standings(report: Report) -> Table | None:
+def strongest_first(report: Report) -> dict[str, Baseline]:
+    """The baselines by falling recall@10."""
+    bases = report.get("baselines", {}).items()
+    return dict(sorted(bases, key=lambda kv: kv[1]["recall@10"] or 0.0, reverse=True))
+
+
+def _baselines(report: Report) -> Table | None:
     if "cascade" not in report:
         return None
     cascade = report["cascade"]
-    ranked = sorted(
-        report.get("baselines", {}).items(), key=lambda kv: kv[1]["recall@10"] or 0, reverse=True
-    )
     rows = [("cascade", *_slate_cells(cascade), ABSENT)]
-    rows += [(name, *_slate_cells(base), _ahead(cascade, base)) for name, base in ranked]
+    rows += [
+        (name, *_slate_cells(base), _ahead(cascade, base))
+        for name, base in strongest_first(report).items()
+    ]
     return Table(
         "The cascade against its baselines, on the same requests",
         (
@@ -110,7 +116,7 @@ def _slate_cells(slate: Cascade | Baseline) -> tuple[str, ...]:
         number(slate["hit_rate@10"]),
         number(slate["mrr@10"]),
         number(slate["value"], 2),
-        number(slate["coverage@10"]),
+        number(slate["coverage@10"], 4),
         number(new["recall@10"], 4) if new else ABSENT,
     )
 
@@ -169,19 +175,10 @@ def _preranking(report: Report) -> Table | None:
     if "preranking" not in report:
         return None
     stage = report["preranking"]
-    return Table(
-        "Pre-ranking",
-        ("", "AUC", "GAUC", *(f"hit@{m}" for m in stage["hit"])),
-        [
-            (
-                "pre-ranker",
-                number(stage["auc"]),
-                number(stage["gauc"]),
-                *(number(hit) for hit in stage["hit"].values()),
-            )
-        ],
-        "hit@m: share of the ranker's top 10 that is in the pre-ranker's top m.",
-    )
+    rows = [("AUC", number(stage["auc"])), ("GAUC", number(stage["gauc"]))]
+    rows += [(f"hit@{m}", number(hit)) for m, hit in stage["hit"].items()]
+    note = "hit@m: share of the ranker's top 10 that is in the pre-ranker's top m."
+    return Table("Pre-ranking", ("measure", "value"), rows, note)
 
 
 def _ranking(report: Report) -> Table | None:
@@ -256,4 +253,4 @@ def _data(report: Report) -> Table:
         ),
         *(("note", note) for note in data["notes"]),
     ]
-    return Table("Data", ("", ""), rows, prose=True)
+    return Table("What was evaluated", ("", ""), rows, prose=True)

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +32,7 @@ class Draft:
     so that memory stays bounded.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         self._digests: dict[str, str] = {}
         self._writer = ThreadPoolExecutor(1)
@@ -43,9 +43,7 @@ class Draft:
         """Write a column as ``group/name.npy``."""
         column = np.ascontiguousarray(column)
         head = io.BytesIO()
-        np.lib.format.write_array_header_1_0(
-            head, np.lib.format.header_data_from_array_1_0(column)
-        )
+        np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(column))
         self._write(f"{group}/{name}.npy", head.getvalue(), column.reshape(-1).view(np.uint8))
 
     def table(self, name: str, frame: pl.DataFrame) -> None:
@@ -98,7 +96,7 @@ def _copy(content: memoryview, stream: BinaryIO, digest: Any) -> None:
 
 
 @contextmanager
-def next_version(path: Path) -> Iterator[Draft]:
+def next_version(path: Path) -> Generator[Draft, None, None]:
     """Give a draft to fill; on success it becomes the current version of the log at ``path``.
 
     Whatever fails, a full disk included, leaves the current version whole and removes the draft.
@@ -121,7 +119,7 @@ def next_version(path: Path) -> Iterator[Draft]:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path) -> Generator[None, None, None]:
     """Keep a second writer out; the system drops the lock when a writer dies."""
     (path / "versions").mkdir(parents=True, exist_ok=True)
     with (path / ".lock").open("w") as file:
@@ -135,7 +133,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _swap(path: Path, final: Path) -> None:
-    """Point CURRENT at ``final``; drop versions older than the one just replaced, and dead drafts."""
+    """Point CURRENT at ``final``; drop dead drafts and all but the version just replaced."""
     current = path / "CURRENT"
     previous = current.resolve().name if current.exists() else final.name
     link = path / f".current-{uuid.uuid4().hex[:8]}"

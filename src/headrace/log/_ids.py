@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
@@ -53,9 +52,9 @@ def _update(numbered: pl.DataFrame, about: pl.DataFrame, key: str) -> pl.DataFra
     for column in both:
         if joined[column].dtype != joined[f"{column}:new"].dtype:
             joined = _agree(joined, column, key)
-    return joined.with_columns(
-        pl.coalesce(f"{c}:new", c).alias(c) for c in both
-    ).drop(f"{c}:new" for c in both)
+    return joined.with_columns(pl.coalesce(f"{c}:new", c).alias(c) for c in both).drop(
+        f"{c}:new" for c in both
+    )
 
 
 def _agree(joined: pl.DataFrame, column: str, key: str) -> pl.DataFrame:

@@ -5,11 +5,12 @@ version is written beside the old one and the link is swapped, so that readers a
 log. Inside a version:
 
   manifest.json                  counts, time interval, event types, sources, what was dropped
-  vocab.json                     categories, and values of context and exposure columns; code 0 = unknown
+  vocab.json                     categories, values of context and exposure columns; code 0: unknown
   users.parquet, items.parquet   raw ids and attributes; row 0 stands for an unknown one
   events/*.npy                   user_offsets, item, time_ms, type, value, category, request
   by_category/*.npy              the second order (user, category, time): see ops/history.py
-  requests/*.npy                 user, time_ms, group and context codes, in (user, time) order
+  requests/*.npy                 user, time_ms, group (if there are any) and context codes, in
+                                 (user, time) order
   exposures/*.npy                offsets (G+1,), item and attribute codes; items ascend in a group
 
 All arrays are mapped, ids are int32, and a user's or item's row never changes when a later day is
@@ -33,6 +34,7 @@ from ..errors import DataError
 
 FORMAT = 1
 UNKNOWN = 0
+NO_GROUP = -1
 Array = NDArray[Any]
 
 
@@ -61,7 +63,11 @@ class Manifest:
             raise DataError(
                 f"{path}: log format {raw.get('format')}, this program reads {FORMAT}; ingest again"
             )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise DataError(f"{path}: damaged ({error}); ingest again") from None
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,8 @@ class Log:
 
     def request(self, column: str) -> Array:
         """A column of requests: user, time_ms, group, or a context column's codes."""
+        if column == "group" and self.manifest.num_groups == 0:  # then it is not stored
+            return np.full(self.manifest.num_requests, NO_GROUP, np.int32)
         return self._array("requests", column)
 
     def exposure(self, column: str) -> Array:

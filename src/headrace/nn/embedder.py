@@ -38,7 +38,8 @@ class Embedder(nn.Module):
             side: [n for n in schema.names(side) if n not in leave_out] for side in sides
         }
         every = [n for names in self.names.values() for n in names]
-        self._table_of = {n: schema.table_of(n) for n in every}
+        # prefixed, since a ModuleDict refuses names that Module has, such as "type"
+        self._table_of = {n: f"table_{schema.table_of(n)}" for n in every}
         self._dim_of = {n: dim or schema.dim_of(n) for n in every}
         self.tables = nn.ModuleDict()
         for name in every:

@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -69,7 +70,7 @@ def load(directory: Path) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise DataError(f"{path}: checkpoint cannot be read ({error.strerror})") from error
-    except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, UnpicklingError, ValueError, RuntimeError, EOFError) as error:
         raise DataError(f"{path}: checkpoint is damaged ({error}); {remedy}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise DataError(f"{path}: not a checkpoint of this version of headrace; {remedy}")

@@ -1,15 +1,15 @@
 """Data-parallel training: the same model in every process, each with its share of every batch.
 
-Run under ``torchrun --nproc-per-node 2 ...``; the losses are those of one process on whole batches.
-That holds because a model's loss is linear in ``batch.weight`` and a mean over candidates: ``shard``
-scales the weights so that the mean of the processes' losses is the loss of the whole batch, and the
-same is then true of the gradients. In-batch negatives join it through ``nn.losses.gather_rows``.
-Batch statistics (BatchNorm, Dice) are those of a process's own share.
+Under ``torchrun --nproc-per-node 2 ...`` the losses are those of one process on whole batches. That
+rests on a loss being linear in ``batch.weight`` and a mean over candidates: ``shard`` scales the
+weights so that the mean of the processes' losses, and so of their gradients, is that of the whole
+batch. Softmaxes over the batch join in through ``nn.losses.gather_rows``. Batch statistics
+(BatchNorm, Dice) remain those of each process's own share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -44,6 +44,7 @@ def shard(batch: Batch, rank: int, world: int) -> Batch:
         batch.candidates.take_rows(row_B),
         {task: label_N[position_N] for task, label_N in batch.labels.items()},
         batch.weight[position_N] * share,
+        batch.pool,
     )
 
 
@@ -55,7 +56,7 @@ class Group:
     size: int
 
     def share(self, batch: Batch) -> Batch:
-        """This process's part of a batch."""
+        """The part of a batch that falls to this process."""
         return batch if self.size == 1 else shard(batch, self.rank, self.size)
 
     def mean(self, value: Tensor) -> Tensor:
@@ -87,16 +88,16 @@ class Group:
                 dist.broadcast(value, src=0)
 
     def average(self, dense: Parameters, tables: Parameters) -> None:
-        """Average gradients in place; tables hold one sparse row per touched row before and after
-        each process's rows are put end to end, for the optimiser to sum.
+        """Average gradients in place.
 
-        Five messages however many parameters there are. A parameter without a gradient in every
-        process keeps none.
+        Tables come with distinct rows and leave with every process's rows end to end, for the
+        optimiser to sum. Four messages, however many parameters there are. A parameter that has a
+        gradient in no process keeps none.
         """
         if self.size == 1:
             return
         used = self._average_dense(dense, tables)
-        self._join_rows([p for p, any_use in zip(tables, used, strict=True) if any_use])
+        self._join_rows([p for p, in_use in zip(tables, used, strict=True) if in_use])
 
     def _average_dense(self, dense: Parameters, tables: Parameters) -> list[bool]:
         flags = torch.tensor([float(p.grad is not None) for p in (*dense, *tables)])
@@ -104,37 +105,37 @@ class Group:
         flat = self.mean(torch.cat([flags, *(grad.flatten() for grad in grads)]))
         used = (flat[: len(flags)] > 0).tolist()
         parts = flat[len(flags) :].split([p.numel() for p in dense])
-        for param, part, any_use in zip(dense, parts, used, strict=False):
-            param.grad = part.view_as(param) if any_use else None
+        for param, part, in_use in zip(dense, parts, used[: len(dense)], strict=True):
+            param.grad = part.view_as(param) if in_use else None
         return used[len(dense) :]
 
     def _join_rows(self, tables: Parameters) -> None:
         if not tables:
             return
         grads = [_rows_of(p) for p in tables]
-        counts = torch.tensor([len(row_K) for row_K, _ in grads])
-        counts_WT = self._gather(counts, len(counts)).tolist()
-        longest = max(sum(counts_T) for counts_T in counts_WT)
-        rows_W = self._gather(torch.cat([row_K for row_K, _ in grads]), longest)
         widths = [p.shape[1] for p in tables]
-        sizes_W = [
-            [c * w for c, w in zip(counts_T, widths, strict=True)] for counts_T in counts_WT
+        mine_T = torch.tensor([len(row_K) for row_K, _ in grads])
+        counts_WT = [c.tolist() for c in self._gather(mine_T, [len(tables)] * self.size)]
+        sizes_WT = [
+            [c * d for c, d in zip(counts_T, widths, strict=True)] for counts_T in counts_WT
         ]
-        values = torch.cat([grad_KD.flatten() for _, grad_KD in grads])
-        values_W = self._gather(values, max(sum(sizes) for sizes in sizes_W)) / self.size
-        row_WT = [r[: sum(c)].split(c) for r, c in zip(rows_W, counts_WT, strict=True)]
-        value_WT = [v[: sum(s)].split(s) for v, s in zip(values_W, sizes_W, strict=True)]
+        row_W = self._gather(torch.cat([row_K for row_K, _ in grads]), [sum(c) for c in counts_WT])
+        grad_W = self._gather(
+            torch.cat([grad_KD.flatten() for _, grad_KD in grads]), [sum(s) for s in sizes_WT]
+        )
+        row_WT = [row.split(counts) for row, counts in zip(row_W, counts_WT, strict=True)]
+        grad_WT = [grad.split(sizes) for grad, sizes in zip(grad_W, sizes_WT, strict=True)]
         for t, param in enumerate(tables):
             row_N = torch.cat([row_T[t] for row_T in row_WT])
-            value_ND = torch.cat([value_T[t] for value_T in value_WT]).view(-1, widths[t])
-            param.grad = row_gradient(param, row_N, value_ND, distinct=False)
+            grad_ND = torch.cat([grad_T[t] for grad_T in grad_WT]).view(-1, widths[t]) / self.size
+            param.grad = row_gradient(param, row_N, grad_ND, distinct=False)
 
-    def _gather(self, value: Tensor, length: int) -> Tensor:
-        """Every process's 1-d tensor, padded to ``length``, as rows in rank order."""
-        mine = torch.cat([value, value.new_zeros(length - len(value))])
-        out = [torch.empty_like(mine) for _ in range(self.size)]
-        dist.all_gather(out, mine)
-        return torch.stack(out)
+    def _gather(self, value: Tensor, length_W: list[int]) -> list[Tensor]:
+        """Every process's 1-d tensor, in rank order; their lengths are known to all."""
+        padded = torch.cat([value, value.new_zeros(max(length_W) - len(value))])
+        out = [torch.empty_like(padded) for _ in length_W]
+        dist.all_gather(out, padded)
+        return [full[:length] for full, length in zip(out, length_W, strict=True)]
 
 
 def _rows_of(param: nn.Parameter) -> tuple[Tensor, Tensor]:
@@ -147,7 +148,7 @@ ALONE = Group(0, 1)
 
 
 @contextmanager
-def join() -> Iterator[Group]:
+def join() -> Generator[Group]:
     """The group that torchrun started this process in; ``ALONE`` when it was not torchrun."""
     if not dist.is_torchelastic_launched():
         yield ALONE

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
@@ -22,6 +19,8 @@ from ..data import Batch, map_tensors
 from ..errors import ConfigError, DataError
 from . import checkpoint
 from .distributed import ALONE, Group
+from .history import History
+from .interrupt import uninterrupted
 from .observers import Bar, Observer, StepReport
 from .optim import Optimizer
 from .prefetch import ahead
@@ -34,7 +33,10 @@ class Trainable(Protocol):
     """What an ``nn.Module`` must be able to do to be trained."""
 
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Scalar losses by name, to be summed. Each a mean over candidates, linear in weight."""
+        """Scalar losses by name, to be summed.
+
+        Each is a mean over candidates, linear in ``batch.weight``; see ``distributed``.
+        """
         ...
 
 
@@ -45,39 +47,16 @@ class Batches(Protocol):
         """Steps an epoch."""
         ...
 
-    def epoch(self, e: int, start: int = 0) -> Iterable[Batch]:
+    def epoch(self, e: int, start: int = 0, /) -> Iterable[Batch]:
         """The batches of epoch ``e`` from step ``start`` on, the same on every call.
 
-        Skipping to ``start`` is cheap. Batches are built in another thread, so nothing here may
-        draw from a global random generator.
+        Skipping to ``start`` is cheap. Batches are built in another thread, so that nothing here
+        may draw from a global random generator.
         """
         ...
 
 
-@dataclass(slots=True)
-class History:
-    """What happened, over all resumptions of the run."""
-
-    loss: list[float] = field(default_factory=list[float])  # of every step
-    validation: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
-    seconds: float = 0.0  # in training steps, waiting for batches included
-    samples: int = 0  # candidates seen
-
-    @property
-    def steps(self) -> int:
-        """Steps done."""
-        return len(self.loss)
-
-    @property
-    def best(self) -> tuple[int, float] | None:
-        """Steps done at the best validation and its value; the earliest of equals."""
-        return max(self.validation, key=lambda at: at[1], default=None)
-
-    @property
-    def waited(self) -> int:
-        """Validations since the best."""
-        best = self.best
-        return 0 if best is None else len(self.validation) - 1 - self.validation.index(best)
+Validate = Callable[[nn.Module], float]
 
 
 def fit(
@@ -85,7 +64,7 @@ def fit(
     batches: Batches,
     config: Training,
     *,
-    validate: Callable[[nn.Module], float] | None = None,
+    validate: Validate | None = None,
     checkpoint_dir: Path | None = None,
     scalars_dir: Path | None = None,
     progress: Progress | None = None,
@@ -96,55 +75,222 @@ def fit(
 
     ``validate`` scores the model in eval mode on later data, higher is better; without it the last
     weights are kept. With a ``checkpoint_dir`` the run continues from what is there: on CPU, with
-    equal settings, batches and threads, bit for bit as if it had never stopped. Ctrl-C writes a
-    checkpoint before KeyboardInterrupt goes on. A finished run's checkpoint answers at once.
+    equal settings, batches and threads, bit for bit as if it had never stopped. Ctrl-C leaves a
+    checkpoint behind before KeyboardInterrupt goes on; that of a finished run answers at once.
 
-    Raises DataError for a loss, gradient or validation that is not finite and for a damaged
-    checkpoint, ConfigError for a checkpoint of other settings or of another model.
+    Raises DataError for a loss, gradient or validation that is not finite and for a checkpoint that
+    is damaged or cannot be written, ConfigError for one of other settings or of another model.
     """
     if not isinstance(model, nn.Module):
         raise TypeError("fit: the model is not an nn.Module")
+    name = name or "training"
     if len(batches) == 0:
-        raise DataError(f"{name or 'training'}: no batches; is the training period empty?")
-    with ExitStack() as stack:
-        stack.enter_context(_threads(config.threads))
-        run = _Run(model, model.loss, batches, config, validate, checkpoint_dir, name, group)
+        raise DataError(f"{name}: no batches to train on; is the training period empty?")
+    run = _Run(model, model.loss, batches, config, validate, checkpoint_dir, name, group)
+    with _threads(config.threads), ExitStack() as stack:
         run.resume()
-        if group.rank == 0:
-            if scalars_dir is not None:
-                run.observers.append(ScalarLog(scalars_dir, run.history.steps))
-            if progress is not None and progress.console.is_terminal:
-                run.observers.append(
-                    Bar(progress, name, config.epochs, run.total, run.history.steps)
-                )
+        done = run.history.steps
+        if scalars_dir is not None and group.rank == 0:
+            run.observers.append(ScalarLog(scalars_dir, done))
+        if progress is not None and progress.console.is_terminal and group.rank == 0:
+            run.observers.append(Bar(progress, name, config.epochs, run.total, done))
         for observer in run.observers:
             stack.callback(observer.closed)
         run.train()
     return run.history
 
 
-class _Run:
-    """The state of one call of ``fit``. It changes between steps only, never within one."""
+@contextmanager
+def _threads(number: int) -> Generator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loss: Callable[[Batch], Mapping[str, Tensor]],
-        batches: Batches,
-        config: Training,
-        validate: Callable[[nn.Module], float] | None,
-        directory: Path | None,
-        name: str,
-        group: Group,
-    ) -> None:
-        self.model, self.loss, self.batches, self.config = model, loss, batches, config
-        self.score, self.directory, self.group = validate, directory, group
-        self.name = name or "training"
-        self.optimizer = Optimizer(model, config)
-        self.history = History()
-        self.best: dict[str, Tensor] | None = None
-        self.total = config.epochs * len(batches)
-        self.device = next(model.parameters()).device
-        self.observers: list[Observer] = []
-        self.rate = 0.0
-        self.saved_s = perf_counter()
+
+@dataclass(slots=True)
+class _Run:
+    """One call of ``fit``. What a checkpoint holds changes between steps, never within one."""
+
+    model: nn.Module
+    loss: Callable[[Batch], Mapping[str, Tensor]]
+    batches: Batches
+    config: Training
+    score: Validate | None
+    directory: Path | None
+    name: str
+    group: Group
+    observers: list[Observer] = field(default_factory=list[Observer])
+    history: History = field(default_factory=History)
+    best: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    optimizer: Optimizer = field(init=False)
+    samples_per_s: float = 0.0
+    clock_s: float = 0.0  # when the last step ended
+    saved_s: float = field(default_factory=perf_counter)
+    saved_at: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        self.optimizer = Optimizer(self.model, self.config)
+
+    @property
+    def total(self) -> int:
+        """Steps of all epochs."""
+        return self.config.epochs * len(self.batches)
+
+    @property
+    def done(self) -> bool:
+        patience = self.config.patience
+        return self.history.steps >= self.total or 0 < patience <= self.history.waited
+
+    def train(self) -> None:
+        """Go on to the end, or to Ctrl-C."""
+        try:
+            self.model.train()
+            self._validate_if_due()
+            while not self.done:
+                self._train_epoch()
+        except KeyboardInterrupt:
+            self._save()
+            raise
+        self._save()
+        if self.best:
+            self.model.load_state_dict(self.best)
+        self.group.copy_first(self.model)
+        self.model.eval()
+
+    def _train_epoch(self) -> None:
+        epoch, start = divmod(self.history.steps, len(self.batches))
+        self.clock_s = perf_counter()
+        with closing(ahead(self.batches.epoch(epoch, start))) as coming:
+            for _, batch in zip(range(start, len(self.batches)), coming, strict=True):
+                self._step(batch, epoch)
+                self._validate_if_due()
+                if self.done:
+                    return
+                if perf_counter() - self.saved_s >= self.config.checkpoint_every_s:
+                    self._save()
+
+    def _step(self, batch: Batch, epoch: int) -> None:
+        step, rank = self.history.steps, self.group.rank
+        words = np.random.SeedSequence((self.config.seed, step, rank)).generate_state(1)
+        torch.manual_seed(int(words[0]))  # each step its own: nothing to restore when resuming
+        loss = self._backward(self._on_device(self.group.share(batch)))
+        norm = self.optimizer.clip(self.config.clip_norm)
+        self._check_finite(loss, norm, epoch)
+        rate = self.config.rate(step, epoch)
+        with uninterrupted():
+            self.optimizer.step(rate)
+            self.history.loss.append(sum(loss.values()))
+            self.history.samples += len(batch.candidates)
+            self._tick(len(batch.candidates))
+        report = StepReport(
+            step=step + 1,
+            epoch=epoch,
+            loss=loss,
+            learning_rate=rate * self.config.learning_rate,
+            gradient_norm=norm,
+            samples_per_s=self.samples_per_s,
+        )
+        for observer in self.observers:
+            observer.stepped(report)
+
+    def _backward(self, batch: Batch) -> dict[str, float]:
+        """Leave gradients of the whole batch behind and return its losses."""
+        parts = self.loss(batch)
+        loss_P = torch.stack(list(parts.values()))
+        loss_P.sum().backward()
+        self.optimizer.sum_rows()
+        self.group.average(self.optimizer.dense, list(self.optimizer.tables.values()))
+        self.optimizer.sum_rows()
+        mean_P = self.group.mean(loss_P.detach())
+        return dict(zip(parts, mean_P.tolist(), strict=True))
+
+    def _on_device(self, batch: Batch) -> Batch:
+        device = next(self.model.parameters()).device
+        return batch if device.type == "cpu" else map_tensors(lambda x: x.to(device), batch)
+
+    def _check_finite(self, loss: Mapping[str, float], norm: float, epoch: int) -> None:
+        if all(math.isfinite(value) for value in (*loss.values(), norm)):
+            return
+        parts = ", ".join(f"{part} = {value:.4g}" for part, value in loss.items())
+        raise DataError(
+            f"{self.name}: step {self.history.steps + 1} (epoch {epoch + 1}): loss or gradient is "
+            f"not finite: {parts}, gradient norm = {norm:.4g}; lower the learning rates, set "
+            "clip_norm, or look for values in the features that are not finite"
+        )
+
+    def _tick(self, samples: int) -> None:
+        now_s = perf_counter()
+        passed_s, self.clock_s = now_s - self.clock_s, now_s
+        self.history.seconds += passed_s
+        speed = samples / max(passed_s, 1e-9)
+        self.samples_per_s = 0.9 * self.samples_per_s + 0.1 * speed if self.samples_per_s else speed
+
+    def _validate_if_due(self) -> None:
+        step, every = self.history.steps, self.config.validate_every
+        due = step % len(self.batches) == 0 or (every > 0 and step % every == 0)
+        known = step == 0 or step in dict(self.history.validation[-1:])
+        score = self.score
+        if score is None or known or not due:
+            return
+        value = self.group.from_first(lambda: self._validated(score))
+        with uninterrupted():
+            self.history.validation.append((step, value))
+            if self.history.waited == 0:
+                self.best = {k: v.clone() for k, v in self.model.state_dict().items()}
+        for observer in self.observers:
+            observer.validated(step, value)
+        self.clock_s = perf_counter()
+
+    def _validated(self, score: Validate) -> float:
+        self.model.eval()
+        with torch.no_grad():
+            value = float(score(self.model))
+        self.model.train()
+        if not math.isfinite(value):
+            raise DataError(
+                f"{self.name}: step {self.history.steps}: validation gave {value}; does the "
+                "validation period hold both outcomes of every task?"
+            )
+        return value
+
+    def _save(self) -> None:
+        at = (self.history.steps, len(self.history.validation))
+        if self.directory is None or self.group.rank > 0 or at == self.saved_at:
+            return
+        state = {
+            "settings": self._settings(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "history": self.history.state_dict(),
+        }
+        checkpoint.save(self.directory, state)
+        self.saved_at, self.saved_s, self.clock_s = at, perf_counter(), perf_counter()
+
+    def _settings(self) -> dict[str, object]:
+        return {**self.config.shaping(), "steps an epoch": len(self.batches)}
+
+    def resume(self) -> None:
+        """Take up the checkpoint if there is one; give every process the same start."""
+        directory = self.directory
+        state: dict[str, Any] | None = self.group.from_first(
+            lambda: None if directory is None else checkpoint.load(directory)
+        )
+        if state is None:
+            return self.group.copy_first(self.model)
+        here = (self._settings(), checkpoint.shapes(self.model.state_dict()))
+        there = (state["settings"], checkpoint.shapes(state["model"]))
+        for what, ours, theirs in zip(("settings", "model"), here, there, strict=True):
+            difference = checkpoint.differing(ours, theirs)
+            if difference is not None:
+                raise ConfigError(
+                    f"{directory}: the checkpoint there is of another {what}: {difference}; "
+                    "delete it, or go back to what it was made with"
+                )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history, self.best = History.of(state["history"]), state["best"]
+        self.saved_at = (self.history.steps, len(self.history.validation))

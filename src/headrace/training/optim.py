@@ -94,7 +94,9 @@ class Optimizer:
         decay = model.table_decay() if isinstance(model, DecaysTables) else {}
         for name, (_, count_R) in decay.items():
             if name not in self.tables or len(count_R) != len(self.tables[name]):
-                raise ValueError(f"table_decay: {name} is not a sparse table of {len(count_R)} rows")
+                raise ValueError(
+                    f"table_decay: {name} is not a sparse table of {len(count_R)} rows"
+                )
         return decay
 
     def sum_rows(self) -> None:
@@ -104,7 +106,9 @@ class Optimizer:
             if grad is None or (grad.is_sparse and grad.is_coalesced()):
                 continue
             if not grad.is_sparse:
-                raise ValueError(f"{name}: dense gradient on a sparse table; use table_decay for L2")
+                raise ValueError(
+                    f"{name}: dense gradient on a sparse table; use table_decay for L2"
+                )
             row_K, grad_KD = sum_rows(grad._indices()[0], grad._values(), self._slots[name])
             param.grad = row_gradient(param, row_K, grad_KD, distinct=True)
 

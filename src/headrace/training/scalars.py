@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import time_ns
 
 from tensorboardX import SummaryWriter
 
@@ -13,16 +14,20 @@ EVERY_STEPS = 10
 
 
 class ScalarLog:
-    """Writes ``train/{loss, loss_<part>, samples_per_s, learning_rate, gradient_norm}`` on every
-    tenth step and ``validation/metric`` on every validation, by steps done.
+    """Scalars by steps done.
 
+    On one step in ten ``train/{loss, samples_per_s, learning_rate, gradient_norm}``, and
+    ``train/loss_<part>`` where there are several; on every validation ``validation/metric``.
     A resumed run writes a new file that takes back what the old one said beyond ``done`` steps.
     """
 
     def __init__(self, directory: Path, done: int) -> None:
         try:
             self._writer = SummaryWriter(
-                str(directory), purge_step=done + 1 if done else None, flush_secs=10
+                str(directory),
+                purge_step=done + 1 if done else None,
+                flush_secs=10,
+                filename_suffix=f".{time_ns()}",  # runs may start within one second
             )
         except OSError as error:
             raise DataError(f"{directory}: scalars cannot be written ({error.strerror})") from error

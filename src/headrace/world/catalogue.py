@@ -6,6 +6,7 @@ Inside the package items, categories and users count from 0; in a log, and in ev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -48,21 +49,21 @@ class Shelf(NamedTuple):
     walk_ring: Array  # (C,) int32, the circle that planted walks follow
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def draw_in_category(shelf: Shelf, category: int, key: np.uint64) -> int:
     """Draw an item of a category by popularity."""
     low, high = shelf.item_offsets[category], shelf.item_offsets[category + 1]
     return np.int64(shelf.item_at[alias_draw(shelf.item_keep, shelf.item_alias, low, high, key)])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def draw_category(shelf: Shelf, key: np.uint64) -> int:
     """Draw a category by the popularity of all its items."""
     size = shelf.category_keep.shape[0]
     return np.int64(alias_draw(shelf.category_keep, shelf.category_alias, 0, size, key))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def draw_item(shelf: Shelf, key: np.uint64) -> int:
     """Draw an item of the whole catalogue by popularity."""
     return draw_in_category(shelf, draw_category(shelf, key), mix(key, 1))
@@ -135,8 +136,8 @@ class Catalogue:
         return pl.DataFrame(
             {
                 "item": np.arange(1, len(shelf.category) + 1, dtype=np.int32),
-                "category": _named("c", len(shelf.root), shelf.category),
-                "department": _named("d", shelf.num_roots, shelf.root[shelf.category]),
+                "category": _numbered("c", len(shelf.root), shelf.category),
+                "department": _numbered("d", shelf.num_roots, shelf.root[shelf.category]),
                 "style": shelf.style,
                 "make": shelf.make,
                 "price": shelf.price,
@@ -145,10 +146,15 @@ class Catalogue:
         )
 
 
-def _named(letter: str, size: int, codes: Array) -> pl.Series:
+def named(names: Sequence[str], codes: Array) -> pl.Series:
+    """A column of names by their places in ``names``."""
+    return pl.Series(names, dtype=pl.Enum(names)).gather(codes)
+
+
+def _numbered(letter: str, size: int, codes: Array) -> pl.Series:
     width = len(str(size))
     names = [f"{letter}{code + 1:0{width}d}" for code in range(size)]
-    return pl.Series(codes).cast(pl.UInt32).cast(pl.Enum(names)).cast(pl.String)
+    return named(names, codes).cast(pl.String)
 
 
 def _categories(rng: np.random.Generator, items: int, categories: int, skew: float) -> Array:

@@ -30,7 +30,7 @@ MAX_SPEED = float(_TRAFFIC.max() / _TRAFFIC.mean())  # of the busy clock against
 _MARGIN = 0.01  # of a window, left free at both ends: rounding cannot change the session
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def wall_ms(busy_ms: float) -> float:
     """The wall clock's time since the first midnight."""
     day, rest = divmod(busy_ms, DAY_MS)
@@ -39,7 +39,7 @@ def wall_ms(busy_ms: float) -> float:
     return day * DAY_MS + (hour + share) * HOUR_MS
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def busy_ms(wall: float) -> float:
     """The inverse of ``wall_ms``."""
     day, rest = divmod(wall, DAY_MS)
@@ -48,7 +48,7 @@ def busy_ms(wall: float) -> float:
     return day * DAY_MS + _BUSY[hour] + share * (_BUSY[hour + 1] - _BUSY[hour])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def begin(
     key: np.uint64, window_ms: float, session: int, pages: int, start_ms: int
 ) -> tuple[int, int]:
@@ -62,7 +62,7 @@ def begin(
     return start_ms + np.int64(begins), page_ms
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def session_at(time_ms: int, start_ms: int, window_ms: float) -> int:
     """The session whose window a time falls in; before the log it is the first."""
     since = time_ms - start_ms

@@ -30,7 +30,6 @@ class Crowd(NamedTuple):
     spend: Array  # (U,) float32, lasting part of the readiness to buy, sd 1
     segment: Array  # (U,) int32, bucket of the planted interaction
     window_ms: Array  # (U,) float64, one session in each; see clock.py
-    sessions: Array  # (U,) int64, in the log
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class People:
     """The users of a world, counted from 0."""
 
     crowd: Crowd
-    wanted_U: Array  # float64, events a user should have on average
+    wanted_U: Array  # float64, events each should have in expectation
 
     @classmethod
     def make(cls, config: WorldConfig, catalogue: Catalogue) -> People:
@@ -57,15 +56,13 @@ class People:
             spend=rng.standard_normal(users, dtype=np.float32),
             segment=rng.permutation(users).astype(np.int32) % np.int32(config.interaction.buckets),
             window_ms=np.zeros(users),
-            sessions=np.zeros(users, np.int64),
         )
         return cls(crowd, np.minimum(p.events_per_user * activity, MAX_EVENTS))
 
-    def scheduled(self, duration_ms: int, events_per_session: float) -> People:
-        """The same people, coming often enough for their number of events."""
-        sessions = np.maximum(np.round(self.wanted_U / events_per_session), 1).astype(np.int64)
-        crowd = self.crowd._replace(window_ms=duration_ms / sessions, sessions=sessions)
-        return People(crowd, self.wanted_U)
+    def scheduled(self, window_ms: float | Array) -> People:
+        """The same people, each with a session in every window of this length."""
+        window_U = np.full(len(self.wanted_U), window_ms)
+        return People(self.crowd._replace(window_ms=window_U), self.wanted_U)
 
     @cached_property
     def frame(self) -> pl.DataFrame:

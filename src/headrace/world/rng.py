@@ -23,11 +23,11 @@ _ONE = np.uint64(1)
 _SHIFT_1, _SHIFT_2, _SHIFT_3, _SHIFT_4 = (np.uint64(n) for n in (30, 27, 31, 11))
 _UNIT = 1.0 / (1 << 53)
 
-# What a draw is for: the first thing mixed into a user's key.
-FOCUS, INTENT, START, SLATE, RING, TASTE, WALK, OUTCOME = range(8)
+# What a draw is for.
+FOCUS, INTENT, START, SLATE, RING, TASTE, STROLL, OUTCOME = range(8)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def mix(key: np.uint64, value: int) -> np.uint64:
     """The key of ``value`` below ``key``."""
     z = key + _STEP * (np.uint64(value) + _ONE)
@@ -36,26 +36,26 @@ def mix(key: np.uint64, value: int) -> np.uint64:
     return z ^ (z >> _SHIFT_3)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def uniform(key: np.uint64) -> float:
     """A number in (0, 1)."""
     return (np.float64(key >> _SHIFT_4) + 0.5) * _UNIT
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def below(key: np.uint64, size: int) -> int:
     """An integer in [0, size)."""
     return np.int64(uniform(key) * size)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def normal(key: np.uint64) -> float:
     """A standard normal number (Box-Muller)."""
     radius = math.sqrt(-2.0 * math.log(uniform(key)))
     return radius * math.cos(2.0 * math.pi * uniform(mix(key, 0)))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def logistic(key: np.uint64) -> float:
     """A standard logistic number."""
     u = uniform(key)
@@ -95,7 +95,7 @@ def alias_tables(weight_N: Array, offsets: Array) -> tuple[Array, Array]:
     return keep_N, alias_N
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def alias_draw(keep_N: Array, alias_N: Array, low: int, high: int, key: np.uint64) -> int:
     """Draw a place in [low, high) by the tables of that segment."""
     place = uniform(key) * (high - low)

@@ -1,0 +1,72 @@
+"""What every pointwise model shares: tasks, loss, scoring, and the item vectors behind them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data import Batch, Candidates, Requests
+from .embedder import Embedder, distinct
+
+
+class Pointwise(nn.Module, ABC):
+    """Abstract. Predicts the probability of each task for each candidate, one by one.
+
+    Subclasses set ``embed`` and define ``forward``. Items are encoded by ``item_vectors``: once a
+    distinct item of the batch while training, once a bundle after ``freeze``.
+    """
+
+    tasks: tuple[str, ...]
+    embed: Embedder
+    reads_cross: bool = True  # false when the model can score without cross features
+    _frozen: Tensor | None = None
+
+    @abstractmethod
+    def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
+        raise NotImplementedError
+
+    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Weighted mean cross-entropy of each task."""
+        logit_NT = self(batch.requests, batch.candidates)
+        return {
+            task: F.binary_cross_entropy_with_logits(
+                logit_NT[:, t], batch.labels[task], batch.weight, reduction="sum"
+            )
+            / batch.weight.sum()
+            for t, task in enumerate(self.tasks)
+        }
+
+    @torch.inference_mode()
+    def score(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) in [0, 1]
+        """Probability of each task for each candidate."""
+        return self(requests, candidates).sigmoid()
+
+    @torch.inference_mode()
+    def freeze(self, chunk: int = 65_536) -> None:
+        """Leave training for good: encode every item once."""
+        self.eval()
+        size = len(self.embed.item_ids)
+        steps = [torch.arange(a, min(a + chunk, size)) for a in range(0, size, chunk)]
+        self._frozen = torch.cat([self.embed.items(items) for items in steps])
+
+    def item_vectors(self, *item: Tensor) -> list[Tensor]:
+        """Vectors of all item features for several columns of items, ``(n, D_item)`` each."""
+        if self._frozen is not None:
+            return [self._frozen[i] for i in item]
+        items_U, places = distinct(*item)
+        vector_UD = self.embed.items(items_U)
+        return [vector_UD[place] for place in places]
+
+    def columns_of(self, names: Sequence[str]) -> slice | Tensor:
+        """Where the vectors of some item features stand in ``item_vectors``."""
+        every = self.embed.names["item"]
+        starts = [self.embed.width(every[: every.index(n)]) for n in names]
+        parts = [
+            torch.arange(start, start + self.embed.width([n]))
+            for start, n in zip(starts, names, strict=True)
+        ]
+        return slice(None) if list(names) == every else torch.cat(parts)

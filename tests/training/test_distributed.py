@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tests.training.parallel_run import train
+from tests.training.tiny import TinyRanker, tiny_batch
+from torch import Tensor
+
+from headrace.training.distributed import ALONE, join, shard
+
+
+@pytest.mark.parametrize(("requests", "world"), [(8, 2), (8, 3), (1, 2), (2, 3)])
+def test_shares_have_the_mean_loss_and_gradient_of_the_whole(requests: int, world: int):
+    batch = tiny_batch(5, requests)
+    model = TinyRanker()
+    whole = _gradients(model, model.loss(batch))
+    parts = [shard(batch, rank, world) for rank in range(world)]
+    assert all(len(part.requests) > 0 for part in parts)
+    total = [torch.zeros_like(g) for g in whole]
+    for part in parts:
+        shares = _gradients(model, model.loss(part))
+        total = [t + g / world for t, g in zip(total, shares, strict=True)]
+    for ours, theirs in zip(total, whole, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def _gradients(model: TinyRanker, losses: dict[str, Tensor]) -> list[Tensor]:
+    used = [p for name, p in model.named_parameters() if not name.startswith("unused")]
+    found = torch.autograd.grad(sum(losses.values()), used)
+    return [g.to_dense() if g.is_sparse else g for g in found]
+
+
+def test_shares_hold_every_request_once_and_the_pool_whole():
+    batch = tiny_batch(3, 7)
+    parts = [shard(batch, rank, 3) for rank in range(3)]
+    assert torch.equal(torch.cat([p.requests.time_ms for p in parts]), batch.requests.time_ms)
+    items = torch.cat([p.candidates.item_id.values for p in parts])
+    assert torch.equal(items, batch.candidates.item_id.values)
+    assert all(torch.equal(p.pool, batch.pool) for p in parts)
+
+
+def test_without_torchrun_a_process_is_alone():
+    with join() as group:
+        assert group == ALONE
+
+
+def test_two_processes_train_as_one(tmp_path: Path):
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    run += ["--standalone", "-m", "tests.training.parallel_run", str(tmp_path)]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    alone = train(ALONE, tmp_path / "alone")
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
+    for name, (model, history) in alone.items():
+        weights, loss, validation = first[name]
+        assert loss == pytest.approx(history.loss, abs=1e-5)
+        assert [v for _, v in validation] == pytest.approx([v for _, v in history.validation])
+        assert loss[-1] < loss[0]
+        for key, value in model.state_dict().items():
+            torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=1e-4)
+            assert torch.equal(weights[key], second[name][0][key]), "processes drifted apart"
