@@ -7,9 +7,11 @@ from html.parser import HTMLParser
 
 import pytest
 
+from headrace.evaluation import drawing
 from headrace.evaluation.charts import charts
 from headrace.evaluation.page import SECTIONS, headlines, render
 from headrace.evaluation.tables import tables
+from tests.evaluation.conftest import whole_report
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -47,9 +49,13 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def whole():
-    from tests.evaluation.conftest import whole_report
-
     return render(whole_report())
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Charts are built but not drawn, which is what takes the time."""
+    monkeypatch.setattr(drawing, "inline_svg", lambda figure, name, alt: alt)
 
 
 def test_the_page_is_well_formed_and_self_contained(whole):
@@ -63,7 +69,7 @@ def test_the_page_is_well_formed_and_self_contained(whole):
     assert max(page.ids.values()) == 1
 
 
-def test_every_chart_and_table_is_shown_once_and_said_in_words(report, whole):
+def test_every_chart_and_table_is_shown_once_and_said_in_words(report, whole, undrawn):
     page = Page(whole)
     drawn, made = charts(report), tables(report)
     shown = [part for parts in SECTIONS.values() for part in parts]
@@ -89,16 +95,17 @@ def test_headlines_say_how_far_ahead_of_each_baseline(report):
     assert headlines(report)[0].remarks[0].tone == "bad"
 
 
-def test_colours_come_from_the_style_sheet_and_text_stays_text(report):
-    svg = charts(report)["funnel"].svg
+def test_colours_come_from_the_style_sheet_and_text_stays_text(whole):
+    svg = whole[whole.index("<svg") : whole.rindex("</svg>")]
     painted = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", svg)) - {"none"}
-    assert all(color.startswith("var(--") for color in painted)
+    assert painted and all(color.startswith("var(--") for color in painted)
     assert ">retrieval</text>" in svg
     assert "font-family" not in svg
 
 
-def test_the_same_report_gives_the_same_page(report, whole):
-    assert render(report) == whole
+def test_the_same_report_gives_the_same_page(least, report):
+    least["training"] = report["training"]
+    assert render(least) == render(least)
 
 
 OPTIONAL = [
@@ -127,7 +134,7 @@ OPTIONAL = [
 
 
 @pytest.mark.parametrize("path", OPTIONAL, ids=".".join)
-def test_a_missing_part_leaves_its_charts_and_tables_out(report, path):
+def test_a_missing_part_leaves_its_charts_and_tables_out(report, path, undrawn):
     part = report
     for key in path[:-1]:
         part = part[key]
@@ -148,8 +155,7 @@ def test_a_missing_part_leaves_its_charts_and_tables_out(report, path):
     headlines(report)
 
 
-def test_the_least_report_makes_a_page(report):
-    least = {key: report[key] for key in ("version", "config", "data")}
+def test_the_least_report_makes_a_page(least):
     page = Page(render(least))
     assert not page.tags["figure"]
     assert page.tags["table"] == 1
@@ -179,19 +185,19 @@ def test_a_part_without_entries_makes_a_page(report):
     assert not Page(render(hollow)).open
 
 
-def test_names_are_shown_as_they_are(report):
+def test_names_are_shown_as_they_are(least, report):
     name = "<b>$a$ & b_c"
-    report["config"] = report["data"]["name"] = name
-    report["retrieval"]["channels"][name] = report["retrieval"]["channels"].pop("swing")
-    report["ranking"] = {name: report["ranking"]["din"]}
-    page = Page(render(report))
-    assert not page.tags["b"] - page.texts.count(name) >= 10
-    assert page.texts.count(name) >= 5
+    least["config"] = name
+    least["retrieval"] = report["retrieval"]
+    least["retrieval"]["channels"] = {name: report["retrieval"]["channels"]["swing"]}
+    del least["retrieval"]["overlap"]
+    page = Page(render(least))
+    assert not page.open
+    assert page.texts.count(name) == 4  # the head, two charts, one table
 
 
-@pytest.mark.parametrize("y", [0.0, 1.0])
-@pytest.mark.parametrize("p", [0.0, 1e-9, 1.0])
-def test_extreme_calibration_can_be_drawn(report, p, y):
-    report["ranking"] = {"lr": report["ranking"]["lr"]}
-    report["ranking"]["lr"]["calibration"] = [{"p": p, "y": y, "se": 0.0, "count": 3}]
-    assert "calibration" in charts(report)
+@pytest.mark.parametrize(("p", "y"), [(0.0, 0.0), (1e-9, 1.0), (1.0, 0.0)])
+def test_extreme_calibration_can_be_drawn(least, report, p, y):
+    bins = [{"p": p, "y": y, "se": 0.0, "count": 3}]
+    least["ranking"] = {"lr": {**report["ranking"]["lr"], "calibration": bins}}
+    assert "<svg" in charts(least)["calibration"].svg

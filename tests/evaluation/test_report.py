@@ -12,7 +12,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from headrace.errors import DataError
-from headrace.evaluation import Report, read_report, report as files, write_report
+from headrace.evaluation import Report, read_report, write_report
+from headrace.evaluation import report as files
 
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
 
@@ -24,14 +25,14 @@ def test_what_is_written_is_read_back(report, tmp_path):
     assert (path.parent / "report.html").read_text().startswith("<!doctype html>")
 
 
-def test_numpy_numbers_are_taken_and_nan_is_null(report, tmp_path):
-    report["cascade"]["value"] = float("nan")
-    report["preranking"]["auc"] = np.float32(0.5)
-    report["data"]["users"] = np.int64(7)
-    got = json.loads(write_report(report, tmp_path).read_text())
-    assert got["cascade"]["value"] is None
-    assert got["preranking"]["auc"] == 0.5
-    assert got["data"]["users"] == 7
+def test_numpy_numbers_are_taken_and_nan_is_null(least, tmp_path):
+    least["data"]["truth_per_request"] = float("nan")
+    least["data"]["new_to_user_share"] = np.float32(0.5)
+    least["data"]["users"] = np.int64(7)
+    got = json.loads(write_report(least, tmp_path).read_text())["data"]
+    assert got["truth_per_request"] is None
+    assert got["new_to_user_share"] == 0.5
+    assert got["users"] == 7
 
 
 @pytest.mark.parametrize("place", [(), ("cascade",), ("retrieval", "channels", "swing"), ("data",)])
@@ -45,8 +46,8 @@ def test_an_unknown_key_is_a_bug_of_the_caller(report, tmp_path, place):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_leaves_the_old_report_whole(report, tmp_path, monkeypatch):
-    write_report(report, tmp_path)
+def test_a_full_disk_leaves_the_old_report_whole(least, tmp_path, monkeypatch):
+    write_report(least, tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     calls = []
 
@@ -56,9 +57,9 @@ def test_a_full_disk_leaves_the_old_report_whole(report, tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files.os, "fsync", full)
-    report["version"] = "9.9.9"
-    with pytest.raises(DataError, match="report cannot be written .*No space left"):
-        write_report(report, tmp_path)
+    least["version"] = "9.9.9"
+    with pytest.raises(DataError, match=r"report cannot be written .*No space left"):
+        write_report(least, tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 

@@ -206,7 +206,10 @@ def _hit(report: Report) -> Chart | None:
 
 
 def _calibration(report: Report) -> Chart | None:
-    curves = {name: m["calibration"] for name, m in report.get("ranking", {}).items()}
+    curves = {
+        name: [b for b in model["calibration"] if b["p"] is not None and b["y"] is not None]
+        for name, model in report.get("ranking", {}).items()
+    }
     curves = {name: bins for name, bins in curves.items() if bins}
     if not curves:
         return None

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 
 from ..errors import DataError
 from . import _order
 from ._draft import Draft
-from ._ids import codes, vocabulary
+from ._ids import UNKNOWN_NAME, codes, vocabulary
 from ._order import Array
-from .format import Log
+from .format import NO_GROUP, Log
 from .raw import Notes
 
 MAX_VALUES = 2**16  # an attribute's codes are uint16
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Who was shown the same."""
+
+    count: int  # of all groups, old ones first
+    attributes: tuple[str, ...]  # what is known of an exposure beside its item
+    first_new: int  # the number of the first new group
+    new: pl.DataFrame  # keys of new groups as text, in order
+
+    def numbers(self, keys: pl.Series) -> Array:  # (N,) int32
+        """The group of each key, -1 where nothing is known to have been shown."""
+        table = pl.concat([pl.DataFrame({"group": [UNKNOWN_NAME]}), self.new])
+        code = codes(keys, table, "group") - np.int32(1)
+        return np.where(code >= 0, code + np.int32(self.first_new), np.int32(NO_GROUP))
 
 
 def write(
@@ -23,43 +41,34 @@ def write(
     vocab: dict[str, list[str]],
     old: Log | None,
     notes: Notes,
-) -> tuple[int, tuple[str, ...], pl.DataFrame | None]:
-    """Write old and new groups, old ones first.
-
-    Returns how many groups there are, their attributes, and the row of each new group's key.
-    """
+) -> Groups:
+    """Write what old and new groups were shown."""
     attributes = old.manifest.exposure if old else ()
     offsets = np.asarray(old.exposure("offsets") if old else np.zeros(1, np.int64))
     before = {c: np.asarray(old.exposure(c)) for c in ("item", *attributes)} if old else {}
-    fresh: dict[str, Array] = {}
-    keys = None
+    first, fresh, new = len(offsets) - 1, {}, pl.DataFrame(schema={"group": pl.String})
     if exposures is not None and exposures.height:
-        names = exposures["group"].unique().sort()
-        first = len(offsets) - 1
-        keys = pl.DataFrame({"group": names, "row": np.arange(len(names), dtype=np.int32) + first})
-        fresh, cuts = _encode(exposures, keys, items, vocab, notes)
+        new = exposures.select(pl.col("group").unique().sort().cast(pl.String))
+        fresh, cuts = _encode(exposures, new, items, vocab, notes)
         offsets = np.concatenate([offsets, offsets[-1] + cuts[1:]])
         attributes = tuple(dict.fromkeys((*attributes, *(c for c in fresh if c != "item"))))
     for name in ("item", *attributes):
         draft.array("exposures", name, _append(name, before, fresh))
     draft.array("exposures", "offsets", offsets)
-    return len(offsets) - 1, attributes, keys
+    return Groups(len(offsets) - 1, attributes, first, new)
 
 
 def _encode(
     exposures: pl.DataFrame,
-    keys: pl.DataFrame,
+    groups: pl.DataFrame,
     items: pl.DataFrame,
     vocab: dict[str, list[str]],
     notes: Notes,
 ) -> tuple[dict[str, Array], Array]:
-    place = pl.DataFrame({"group": keys["group"]}).with_row_index("place")
-    group = exposures.select("group").join(place, on="group", how="left", maintain_order="left")
+    group = codes(exposures["group"], groups, "group")
     item = codes(exposures["item"], items, "item")
     least = np.zeros(len(item), np.uint8)
-    order, offsets, repeats = _order.sort_rows(
-        group["place"].to_numpy(), keys.height, item, item, least
-    )
+    order, offsets, repeats = _order.sort_rows(group, groups.height, item, item, least)
     notes.add(repeats, "repeated exposures (same group and item) dropped")
     columns = {"item": _order.take(item, order)}
     for name in exposures.columns:

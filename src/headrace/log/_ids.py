@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
@@ -12,6 +13,8 @@ from ..errors import DataError
 
 Array = NDArray[Any]
 UNKNOWN_NAME = "<unknown>"
+DENSE = 4  # a table over all integers in the ids' range pays up to so many times their number
+MIN_SPAN = 1 << 16
 
 
 def number(
@@ -76,10 +79,24 @@ def codes(ids: pl.Series, table: pl.DataFrame, key: str) -> Array:  # (N,) int32
     mapping = (
         pl.DataFrame({"id": distinct, "name": distinct.cast(pl.String)})
         .join(rows, on="name", how="left")
-        .select("id", pl.col("row").cast(pl.Int32))
+        .select("id", pl.col("row").cast(pl.Int32).fill_null(0))
     )
+    if not isinstance(ids.dtype, pl.String) and mapping.height:
+        key_of, lowest, span = _dense(mapping["id"])
+        if span <= max(DENSE * len(ids), MIN_SPAN):
+            look_up = np.zeros(span + 1, np.int32)  # the last is for null
+            look_up[key_of - lowest] = mapping["row"]
+            place = (ids.to_physical() - lowest).fill_null(span)
+            return pl.Series(look_up).gather(place).to_numpy()
     coded = ids.alias("id").to_frame().join(mapping, on="id", how="left", maintain_order="left")
     return coded["row"].fill_null(0).to_numpy()
+
+
+def _dense(distinct: pl.Series) -> tuple[Array, int, int]:
+    """Ids as the integers they are stored as, with the lowest and the span of them."""
+    stored = distinct.to_physical().to_numpy()
+    lowest, highest = int(stored.min()), int(stored.max())
+    return stored, lowest, highest - lowest + 1
 
 
 def vocabulary(values: pl.Series, name: str, vocab: dict[str, list[str]]) -> Array:

@@ -43,8 +43,8 @@ def sort_rows(
     )
     num_repeats = int(np.count_nonzero(repeat))
     if num_repeats:
-        dropped = np.concatenate([[0], np.cumsum(repeat)])
-        order, offsets = order[~repeat], offsets - dropped[offsets]
+        dropped = np.searchsorted(np.flatnonzero(repeat), offsets)
+        order, offsets = order[~repeat], offsets - dropped
     return order, offsets, num_repeats
 
 

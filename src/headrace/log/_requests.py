@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 
 from . import _order
+from ._exposures import Groups
 from ._ids import codes, vocabulary
 from ._order import Array
-from .format import Log
+from .format import NO_GROUP, Log
 from .raw import Notes
 
 Columns = dict[str, Array]
@@ -38,7 +39,7 @@ def encode(
     requests: pl.DataFrame,
     users: pl.DataFrame,
     vocab: dict[str, list[str]],
-    groups: pl.DataFrame | None,
+    groups: Groups,
     notes: Notes,
 ) -> tuple[Columns, pl.DataFrame | None]:
     """Turn given requests to columns in (user, time) order; also the row of each key, if keyed."""
@@ -51,9 +52,8 @@ def encode(
         "user": codes(requests["user"], users, "user"),
         "time_ms": requests["time_ms"].to_numpy(),
     }
-    if "group" in requests.columns and groups is not None:
-        row = requests.select("group").join(groups, on="group", how="left", maintain_order="left")
-        columns["group"] = row["row"].fill_null(NONE).to_numpy()
+    if "group" in requests.columns:
+        columns["group"] = groups.numbers(requests["group"])
     for name in requests.columns:
         if name not in {"request", "user", "time_ms", "group"}:
             columns[name] = vocabulary(requests[name], name, vocab)
@@ -74,6 +74,8 @@ def encode(
 
 def link_by_key(events: pl.Series, keys: pl.DataFrame) -> Array:
     """The request of each event by key, -1 where the key is missing or unknown."""
+    if events.dtype != keys["request"].dtype:
+        events, keys = events.cast(pl.String), keys.with_columns(pl.col("request").cast(pl.String))
     rows = events.to_frame().join(keys, on="request", how="left", maintain_order="left")
     return rows["row"].fill_null(NONE).to_numpy()
 
@@ -86,7 +88,7 @@ def link_by_time(user: Array, time_ms: Array, requests: Columns, num_users: int)
 
 def join(fresh: Columns, link: Array, old: Log | None, num_users: int) -> Linked:
     """Merge fresh requests into those of the log; one already there is not added twice."""
-    fresh = {"group": np.full(len(fresh["user"]), NONE, np.int32), **fresh}
+    fresh = {"group": np.full(len(fresh["user"]), NO_GROUP, np.int32), **fresh}
     if old is None:
         return Linked(fresh, link, None)
     names = dict.fromkeys(("user", "time_ms", "group", *old.manifest.context, *fresh))

@@ -53,7 +53,7 @@ def _write_version(draft: Draft, raw: RawLog, source: str, old: Log | None) -> N
     items = number("item", raw.items, [raw.events, raw.exposures], old.items if old else None)
     items = mend_items(items, notes)
     category_I = vocabulary(items["category"], "category", vocab)
-    num_groups, exposure, groups = _exposures.write(draft, raw.exposures, items, vocab, old, notes)
+    groups = _exposures.write(draft, raw.exposures, items, vocab, old, notes)
     fresh, keys = None, None
     if raw.requests is not None:
         fresh, keys = _requests.encode(raw.requests, users, vocab, groups, notes)
@@ -61,7 +61,7 @@ def _write_version(draft: Draft, raw: RawLog, source: str, old: Log | None) -> N
     events, at = _sorted_events(_encode(raw.events, users, items, types, keys), users, old, notes)
     events["category"] = category_I[events["item"]]
     requests = _link(events, fresh, old, users.height)
-    _write_requests(draft, requests.columns, num_groups)
+    _write_requests(draft, requests.columns, groups.count)
     times = _write_events(draft, events, at, requests, old, users.height)
     draft.table("users", users)
     draft.table("items", items)
@@ -73,12 +73,12 @@ def _write_version(draft: Draft, raw: RawLog, source: str, old: Log | None) -> N
         num_items=items.height,
         num_events=len(times),
         num_requests=len(requests.columns["user"]),
-        num_groups=num_groups,
+        num_groups=groups.count,
         first_ms=int(times.min()),
         last_ms=int(times.max()),
         event_types=tuple(types),
         context=tuple(c for c in requests.columns if c not in {"user", "time_ms", "group"}),
-        exposure=exposure,
+        exposure=groups.attributes,
         sources=(*(old.manifest.sources if old else ()), source),
         notes=(*(old.manifest.notes if old else ()), *notes.lines),
     )

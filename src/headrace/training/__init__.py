@@ -2,5 +2,6 @@
 
 from .loop import Batches, History, fit
 from .settings import Training
+from .trainer import Trainer
 
-__all__ = ["Batches", "History", "Training", "fit"]
+__all__ = ["Batches", "History", "Trainer", "Training", "fit"]

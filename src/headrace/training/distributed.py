@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..data import Batch
+from ..data import Batch, Ragged
 from ..errors import HeadraceError
 from .optim import row_gradient
 
@@ -30,18 +30,21 @@ def shard(batch: Batch, rank: int, world: int) -> Batch:
     """The share of process ``rank`` of ``world``: neighbouring requests, with all they carry.
 
     The mean over ranks of ``Σ w·l / N`` on the shares is ``Σ w·l / N`` on the batch, for any
-    per-candidate loss l. Where requests are fewer than processes, a rank left without any gets a
-    request of weight 0, so that no model sees an empty batch.
+    per-candidate loss l. Where requests are fewer than processes, a rank left without any gets one
+    that has no candidates.
     """
     row_B = torch.arange(len(batch.requests)).tensor_split(world)[rank]
-    idle = len(row_B) == 0
-    row_B = row_B if not idle else torch.zeros(1, dtype=torch.int64)
+    requests = batch.requests.take(row_B if len(row_B) else torch.zeros(1, dtype=torch.int64))
     items = batch.candidates.item_id
     position_N = items.with_values(torch.arange(len(items.values))).take_rows(row_B).values
-    share = 0.0 if idle else len(position_N) * world / max(len(items.values), 1)
+    candidates = batch.candidates.take_rows(row_B)
+    if len(row_B) == 0:
+        none = Ragged(items.values[:0], torch.zeros(2, dtype=torch.int64))
+        candidates = replace(candidates, item_id=none)
+    share = len(position_N) * world / max(len(items.values), 1)
     return Batch(
-        batch.requests.take(row_B),
-        batch.candidates.take_rows(row_B),
+        requests,
+        candidates,
         {task: label_N[position_N] for task, label_N in batch.labels.items()},
         batch.weight[position_N] * share,
         batch.pool,

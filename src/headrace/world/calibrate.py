@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
@@ -16,6 +15,7 @@ from .catalogue import Shelf
 from .clock import DAY_MS, MAX_SPEED, MIN_PAGE_MS
 from .config import WorldConfig
 from .feed import fill_page
+from .jit import SOURCES, entry
 from .people import People
 from .rng import below, mix
 from .rules import BUY, CART, ENGAGED, FAVOURITE, VIEW, Truth, make_rules
@@ -55,7 +55,7 @@ def calibrated(config: WorldConfig, shelf: Shelf, people: People) -> Truth:
     _fit(truth, sample, ENGAGED, 0.5)
     _fit(truth, sample, BUY, f.buy)
     a_page = len(sample.utility) / _PAGES * f.view * (1 + f.cart + f.favourite + f.buy)
-    wanted = np.maximum(np.round(people.wanted_U / (a_page * len(rules.program))), 1)
+    wanted = np.maximum(np.round(people.wanted / (a_page * len(rules.program))), 1)
     window_ms = duration_ms / wanted
     if window_ms.min() < MAX_SPEED * len(rules.program) * MIN_PAGE_MS * 1.1:
         raise ConfigError(
@@ -65,8 +65,10 @@ def calibrated(config: WorldConfig, shelf: Shelf, people: People) -> Truth:
     return truth._replace(crowd=people.scheduled(window_ms).crowd)
 
 
-@njit(cache=True, nogil=True)
-def _sample(truth: Truth, pages: int, sessions: int) -> tuple[Array, Array, Array]:
+@entry
+def _sample(
+    truth: Truth, pages: int, sessions: int, sources: int = SOURCES
+) -> tuple[Array, Array, Array]:
     r = truth.rules
     item_P, score_P = np.empty(max(r.pool, r.page_size), np.int64), np.empty(r.pool + r.page_size)
     utility_N = np.empty(pages * r.page_size)
@@ -97,8 +99,8 @@ def _fit(truth: Truth, sample: _Sample, step: int, rate: float) -> None:
             high = truth.rules.bias[step]
 
 
-@njit(cache=True, nogil=True)
-def _mean_rate(truth: Truth, sample: _Sample, step: int) -> float:
+@entry
+def _mean_rate(truth: Truth, sample: _Sample, step: int, sources: int = SOURCES) -> float:
     """Views an exposure, or what follows a view."""
     views, count = 0.0, 0.0
     for n in range(sample.utility.shape[0]):

@@ -1,4 +1,4 @@
-"""What is for sale: a category tree, latent vectors, popularity, prices, bids, and how to draw items.
+"""What is for sale: a category tree, latent vectors, popularity, prices, bids; and draws of it.
 
 Inside the package items, categories and users count from 0; in a log, and in everything public of
 :class:`~headrace.world.World`, they count from 1, because row 0 of a log is the unknown one.
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from numba import njit
 from numpy.typing import NDArray
 
 from .config import WorldConfig
+from .jit import SOURCES, entry, leaf
 from .rng import alias_draw, alias_tables, mix
 
 Array = NDArray[Any]
@@ -49,28 +49,28 @@ class Shelf(NamedTuple):
     walk_ring: Array  # (C,) int32, the circle that planted walks follow
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def draw_in_category(shelf: Shelf, category: int, key: np.uint64) -> int:
     """Draw an item of a category by popularity."""
     low, high = shelf.item_offsets[category], shelf.item_offsets[category + 1]
-    return np.int64(shelf.item_at[alias_draw(shelf.item_keep, shelf.item_alias, low, high, key)])
+    return int(shelf.item_at[alias_draw(shelf.item_keep, shelf.item_alias, low, high, key)])
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def draw_category(shelf: Shelf, key: np.uint64) -> int:
     """Draw a category by the popularity of all its items."""
     size = shelf.category_keep.shape[0]
-    return np.int64(alias_draw(shelf.category_keep, shelf.category_alias, 0, size, key))
+    return int(alias_draw(shelf.category_keep, shelf.category_alias, 0, size, key))
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def draw_item(shelf: Shelf, key: np.uint64) -> int:
     """Draw an item of the whole catalogue by popularity."""
     return draw_in_category(shelf, draw_category(shelf, key), mix(key, 1))
 
 
-@njit(cache=True, nogil=True)
-def draw_items(shelf: Shelf, keys: Array) -> Array:
+@entry
+def draw_items(shelf: Shelf, keys: Array, sources: int = SOURCES) -> Array:
     """Draw an item for each key."""
     items = np.empty(keys.shape[0], np.int32)
     for i in range(keys.shape[0]):

@@ -1,7 +1,7 @@
 """When people come, so that any time tells its session and page without looking at a log.
 
-A user's log is cut into windows of equal length on a *busy clock*, which runs fast when the platform
-is busy; session k begins at a random place of window k. On the wall clock this gives day and night.
+A user's log is cut into windows of equal length on a *busy clock*, which runs fast when the
+platform is busy; session k begins at a random place of window k. That gives day and night.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from .jit import leaf
 from .rng import START, mix, uniform
 
 Array = NDArray[Any]
@@ -30,7 +30,7 @@ MAX_SPEED = float(_TRAFFIC.max() / _TRAFFIC.mean())  # of the busy clock against
 _MARGIN = 0.01  # of a window, left free at both ends: rounding cannot change the session
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def wall_ms(busy_ms: float) -> float:
     """The wall clock's time since the first midnight."""
     day, rest = divmod(busy_ms, DAY_MS)
@@ -39,7 +39,7 @@ def wall_ms(busy_ms: float) -> float:
     return day * DAY_MS + (hour + share) * HOUR_MS
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def busy_ms(wall: float) -> float:
     """The inverse of ``wall_ms``."""
     day, rest = divmod(wall, DAY_MS)
@@ -48,7 +48,7 @@ def busy_ms(wall: float) -> float:
     return day * DAY_MS + _BUSY[hour] + share * (_BUSY[hour + 1] - _BUSY[hour])
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def begin(
     key: np.uint64, window_ms: float, session: int, pages: int, start_ms: int
 ) -> tuple[int, int]:
@@ -56,14 +56,14 @@ def begin(
     opens = wall_ms(session * window_ms)
     width = wall_ms((session + 1) * window_ms) - opens
     usable = width * (1.0 - 2.0 * _MARGIN)
-    page_ms = np.int64(min(PAGE_MS, usable / pages))
+    page_ms = int(min(PAGE_MS, usable / pages))
     free = usable - page_ms * pages
     begins = opens + width * _MARGIN + free * uniform(mix(key, START))
-    return start_ms + np.int64(begins), page_ms
+    return start_ms + int(begins), page_ms
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def session_at(time_ms: int, start_ms: int, window_ms: float) -> int:
     """The session whose window a time falls in; before the log it is the first."""
     since = time_ms - start_ms
-    return np.int64(busy_ms(float(since)) // window_ms) if since > 0 else np.int64(0)
+    return int(busy_ms(float(since)) // window_ms) if since > 0 else int(0)

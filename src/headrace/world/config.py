@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -15,27 +15,27 @@ from ..config import Config
 from ..errors import suggest
 from .presets import PRESETS
 
-Strength = Field(0.0, ge=0, le=20)
+Strength = Annotated[float, Field(ge=0, le=20)]
 
 
 class CatalogueConfig(Config):
     """What is for sale."""
 
-    items: int = Field(20_000, ge=2, le=2_000_000)
+    items: int = Field(default=20_000, ge=2, le=2_000_000)
     """How many items."""
-    tree: tuple[int, ...] = Field((10, 5, 4), min_length=1, max_length=5)
+    tree: tuple[int, ...] = Field(default=(10, 5, 4), min_length=1, max_length=5)
     """Branches at each level of the category tree; the leaves are the log's categories."""
-    category_skew: float = Field(0.5, ge=0, le=3)
+    category_skew: float = Field(default=0.5, ge=0, le=3)
     """Log-sd of the number of items in a category; 0 makes all alike."""
-    dim: int = Field(16, ge=2, le=256)
+    dim: int = Field(default=16, ge=2, le=256)
     """Width of the latent item vectors."""
-    spread: float = Field(0.6, ge=0, le=10)
+    spread: float = Field(default=0.6, ge=0, le=10)
     """Sd of items about the centre of their category; centres have sd 1."""
-    zipf: float = Field(1.0, ge=0, le=2)
+    zipf: float = Field(default=1.0, ge=0, le=2)
     """Exponent of popularity; ranks are assigned at random."""
-    price_sd: float = Field(0.5, ge=0, le=3)
+    price_sd: float = Field(default=0.5, ge=0, le=3)
     """Log-sd of prices inside a category; as much again between categories."""
-    bid_sd: float = Field(0.5, ge=0, le=3)
+    bid_sd: float = Field(default=0.5, ge=0, le=3)
     """Log-sd of the items' bids for a click."""
 
     @property
@@ -55,61 +55,61 @@ class CatalogueConfig(Config):
 class PeopleConfig(Config):
     """Who comes, how often and for how long."""
 
-    users: int = Field(2_000, ge=1, le=20_000_000)
+    users: int = Field(default=2_000, ge=1, le=20_000_000)
     """How many users."""
-    events_per_user: float = Field(250.0, gt=0, le=50_000)
+    events_per_user: float = Field(default=250.0, gt=0, le=50_000)
     """Mean length of a history."""
-    activity_sd: float = Field(0.7, ge=0, le=3)
+    activity_sd: float = Field(default=0.7, ge=0, le=3)
     """Log-sd of the length of a history; 0 gives every user the same."""
-    days: int = Field(60, ge=1, le=3_650)
+    days: int = Field(default=60, ge=1, le=3_650)
     """What the log spans."""
-    start_ms: int = Field(1_672_531_200_000, ge=0)
+    start_ms: int = Field(default=1_672_531_200_000, ge=0)
     """Its first midnight, unix epoch; the default is 2023-01-01 UTC."""
 
 
 class InterestConfig(Config):
     """What users want without any planted signal. Vectors meet by cosine."""
 
-    count: int = Field(3, ge=1, le=16)
+    count: int = Field(default=3, ge=1, le=16)
     """Lasting interests of a user; the one nearest to an item counts."""
-    lasting: float = Field(2.0, ge=0, le=20)
+    lasting: float = Field(default=2.0, ge=0, le=20)
     """Strength of lasting interests."""
-    session: float = Field(3.0, ge=0, le=20)
+    session: float = Field(default=3.0, ge=0, le=20)
     """Strength of what the user came for this time."""
-    loyalty: float = Field(0.5, ge=0, le=1)
+    loyalty: float = Field(default=0.5, ge=0, le=1)
     """Share of sessions about a lasting interest."""
-    seasonal: float = Field(1.0, ge=0, le=20)
+    seasonal: float = Field(default=1.0, ge=0, le=20)
     """Strength of an interest that comes and goes with the calendar."""
-    season_days: float = Field(365.0, gt=0)
+    season_days: float = Field(default=365.0, gt=0)
     """Length of the calendar's circle."""
-    quality: float = Field(0.4, ge=0, le=20)
+    quality: float = Field(default=0.4, ge=0, le=20)
     """Strength of an item's own appeal to everybody, sd 1, partly known from its popularity."""
-    price: float = Field(0.3, ge=0, le=20)
+    price: float = Field(default=0.3, ge=0, le=20)
     """Strength of price times the user's sensitivity, mean 1."""
 
 
 class SlateConfig(Config):
     """What the platform of the log shows, and how it is looked at."""
 
-    size: int = Field(10, ge=1, le=200)
+    size: int = Field(default=10, ge=1, le=200)
     """Items a page."""
-    pages: int = Field(5, ge=0, le=200)
+    pages: int = Field(default=5, ge=0, le=200)
     """Feed pages a session; long_term and order add their own pages."""
-    pool: int = Field(20, ge=1, le=1_000)
+    pool: int = Field(default=20, ge=1, le=1_000)
     """Candidates from which the feed picks a page, at least ``size``."""
-    skill: float = Field(0.5, ge=0, le=20)
+    skill: float = Field(default=0.5, ge=0, le=20)
     """Weight of the true utility in the old ranker; the rest is noise."""
-    lasting: float = Field(0.25, ge=0)
+    lasting: float = Field(default=0.25, ge=0)
     """Share of candidates from the categories of lasting interests."""
-    session: float = Field(0.4, ge=0)
+    session: float = Field(default=0.4, ge=0)
     """... from the session's category."""
-    seasonal: float = Field(0.1, ge=0)
+    seasonal: float = Field(default=0.1, ge=0)
     """... from the seasonal interest's category."""
-    popular: float = Field(0.25, ge=0)
+    popular: float = Field(default=0.25, ge=0)
     """... from the whole catalogue, by popularity."""
-    position_bias: float = Field(0.4, ge=0, le=5)
+    position_bias: float = Field(default=0.4, ge=0, le=5)
     """Place p is looked at with probability (1 + p)^-position_bias."""
-    exposure_days: float | None = Field(None, gt=0)
+    exposure_days: float | None = Field(default=None, gt=0)
     """Write requests and exposures of the last days only; default: all."""
 
     @model_validator(mode="after")
@@ -124,17 +124,17 @@ class SlateConfig(Config):
 class FunnelConfig(Config):
     """How often a look becomes a view, and a view more. Defaults: Taobao UserBehavior's ratios."""
 
-    view: float = Field(0.12, gt=0, lt=1)
+    view: float = Field(default=0.12, gt=0, lt=1)
     """Views an exposure, over the pages of the log and their positions."""
-    cart: float = Field(5_292 / 85_774, gt=0, lt=1)
+    cart: float = Field(default=5_292 / 85_774, gt=0, lt=1)
     """Carts a view."""
-    favourite: float = Field(2_959 / 85_774, gt=0, lt=1)
+    favourite: float = Field(default=2_959 / 85_774, gt=0, lt=1)
     """Favourites a view."""
-    buy: float = Field(2_144 / 85_774, gt=0, lt=1)
+    buy: float = Field(default=2_144 / 85_774, gt=0, lt=1)
     """Purchases a view."""
-    depth: float = Field(0.5, ge=0, le=5)
+    depth: float = Field(default=0.5, ge=0, le=5)
     """Weight of the view's utility in the later steps."""
-    delay_minutes: float = Field(30.0, ge=0)
+    delay_minutes: float = Field(default=30.0, ge=0)
     """Mean time from view to purchase; what falls after the end of the log is not in it."""
 
 
@@ -145,20 +145,20 @@ class LongTerm(Config):
     no other page shows them. The user likes or dislikes each, once and for all, by a fair coin.
     """
 
-    strength: float = Strength
+    strength: Strength = 0.0
     """Half the distance between liked and disliked."""
-    ring: int = Field(64, ge=1)
+    ring: int = Field(default=64, ge=1)
     """Categories visited in turn; groups of them with substitutes."""
-    styles: int = Field(1, ge=1, le=64)
+    styles: int = Field(default=1, ge=1, le=64)
     """Tastes in a category: each style of items has its own coin, the rest is noise."""
-    lifetime_days: float | None = Field(None, gt=0)
+    lifetime_days: float | None = Field(default=None, gt=0)
     """A coin is tossed anew after so long, each at its own time; default: never."""
 
 
 class Substitutes(Config):
     """Categories of different branches that serve the same need: near vectors, one taste."""
 
-    span: int = Field(1, ge=1, le=64)
+    span: int = Field(default=1, ge=1, le=64)
     """Categories that share a need; 1 is off. long_term shows another one at each visit."""
 
 
@@ -168,55 +168,55 @@ class Order(Config):
     Which way it went is told by the order of the last views and by nothing else.
     """
 
-    strength: float = Strength
+    strength: Strength = 0.0
     """Half the distance between going on and turning back."""
-    steps: int = Field(4, ge=2, le=50)
+    steps: int = Field(default=4, ge=2, le=50)
     """Pages of the walk."""
 
 
 class Interaction(Config):
     """A taste of each user segment for each make of items that no sum of the two can express."""
 
-    strength: float = Strength
+    strength: Strength = 0.0
     """Half the distance between liked and disliked."""
-    buckets: int = Field(32, ge=4, le=1_024, multiple_of=2)
+    buckets: int = Field(default=32, ge=4, le=1_024, multiple_of=2)
     """Segments of users, and as many makes of items."""
 
 
 class Dwell(Config):
     """Whether a view engages decides the purchase, and shows in the dwell time, after the event."""
 
-    strength: float = Strength
+    strength: Strength = 0.0
     """Half the distance between the logits of a purchase, engaged or not."""
-    sharpness: float = Field(2.0, ge=0, le=20)
+    sharpness: float = Field(default=2.0, ge=0, le=20)
     """Weight of the view's utility in the logit of being engaged."""
-    separation: float = Field(1.0, ge=0, le=5)
+    separation: float = Field(default=1.0, ge=0, le=5)
     """Half the distance of log dwell, engaged or not, in units of its sd."""
 
 
 class Value(Config):
     """Requests of very different worth: some people, at some times, are about to buy."""
 
-    spread: float = Strength
+    spread: Strength = 0.0
     """Sd over requests of the logit of a purchase."""
-    lasting: float = Field(0.5, ge=0, le=1)
+    lasting: float = Field(default=0.5, ge=0, le=1)
     """Share of its variance that is the user's own (attribute ``tier``), not the session's."""
 
 
 class NextItem(Config):
     """World W1: every user has a short history, and one target near a recent item of it."""
 
-    history: int = Field(20, ge=1, le=50_000)
+    history: int = Field(default=20, ge=1, le=50_000)
     """Items before the target."""
-    categories: int = Field(3, ge=1)
+    categories: int = Field(default=3, ge=1)
     """Categories a user draws them from."""
-    recent: int = Field(10, ge=1)
+    recent: int = Field(default=10, ge=1)
     """The target's seed is one of this many last items."""
-    neighbours: int = Field(8, ge=1)
+    neighbours: int = Field(default=8, ge=1)
     """The target is one of so many items nearest to the seed."""
-    popularity_power: float = Field(0.5, ge=0, le=2)
+    popularity_power: float = Field(default=0.5, ge=0, le=2)
     """Items are drawn in proportion to this power of their popularity."""
-    test_users: int = Field(1_000, ge=0)
+    test_users: int = Field(default=1_000, ge=0)
     """The last users, marked ``split = test``; their targets come a day after all others."""
 
 
@@ -225,7 +225,7 @@ class WorldConfig(Config):
 
     preset: str = "shop"
     """Where to start from; see presets.py."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Same seed, same world, same events, whatever the number of threads."""
     catalogue: CatalogueConfig = CatalogueConfig()
     """What is for sale."""
@@ -299,6 +299,8 @@ def _merge(base: Any, over: Any) -> Any:
     if isinstance(over, Config):
         over = over.model_dump(exclude_unset=True)
     if isinstance(over, Mapping):
-        below: Mapping[str, Any] = base if isinstance(base, Mapping) else {}
-        return {k: _merge(below.get(k), over[k]) if k in over else below[k] for k in below | over}
+        merged: dict[str, Any] = {**base} if isinstance(base, Mapping) else {}
+        for key, value in over.items():
+            merged[key] = _merge(merged.get(key), value)
+        return merged
     return tuple(over) if isinstance(over, list) else over

@@ -1,14 +1,14 @@
-"""What the platform of the log shows: the pages of a session, best first by an old, noisy ranker."""
+"""What the platform of the log shows: pages of items, best first by an old, noisy ranker."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from .catalogue import draw_category, draw_in_category
+from .jit import leaf
 from .rng import SLATE, below, logistic, mix, uniform
 from .rules import FEED, SEQUEL, Truth
 from .truth import utility
@@ -20,7 +20,7 @@ _LASTING, _SESSION, _SEASONAL = range(3)
 _ATTEMPTS = 4  # draws a candidate before the pool stays short
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def fill_page(truth: Truth, user: int, v: Visit, item_P: Array, score_P: Array) -> int:
     """Put distinct items at the front of ``item_P``, in the order shown; return how many.
 
@@ -51,7 +51,7 @@ def fill_page(truth: Truth, user: int, v: Visit, item_P: Array, score_P: Array) 
     return shown
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _channel(truth: Truth, user: int, v: Visit, found: int, key: np.uint64) -> int:
     """The category of the next candidate."""
     shelf, crowd, share = truth.shelf, truth.crowd, truth.rules.channel
@@ -62,23 +62,23 @@ def _channel(truth: Truth, user: int, v: Visit, found: int, key: np.uint64) -> i
     u = uniform(key)
     if u < share[_LASTING]:
         liked = crowd.interest[user, below(mix(key, 1), crowd.interest.shape[1])]
-        return np.int64(shelf.category[liked])
+        return int(shelf.category[liked])
     if u < share[_SESSION]:
-        return np.int64(shelf.category[v.focus])
+        return int(shelf.category[v.focus])
     if u < share[_SEASONAL]:
-        return np.int64(shelf.category[crowd.seasonal[user]])
+        return int(shelf.category[crowd.seasonal[user]])
     return draw_category(shelf, mix(key, 2))
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _holds(item_P: Array, size: int, item: int) -> bool:
+    held = False
     for i in range(size):
-        if item_P[i] == item:
-            return True
-    return False
+        held = held or item_P[i] == item
+    return held
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _best_first(item_P: Array, score_P: Array, size: int, top: int) -> None:
     """Bring the ``top`` best of the first ``size`` to the front, in order."""
     for i in range(top):

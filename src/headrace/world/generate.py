@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from numba import njit
 from numpy.typing import NDArray
 
 from .catalogue import named
 from .feed import fill_page
+from .jit import SOURCES, entry, leaf
 from .respond import outcome_key, respond
 from .rules import SCENES, TASKS, Truth
 from .visits import Visit, opening, visit
@@ -124,16 +124,22 @@ def _pages(truth: Truth, first: int, last: int, end_ms: int) -> int:
     return int(sessions.sum()) * len(truth.rules.program)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def _live(
-    truth: Truth, first: int, last: int, end_ms: int, log_from_ms: int, out: Buffers
+    truth: Truth,
+    first: int,
+    last: int,
+    end_ms: int,
+    log_from_ms: int,
+    out: Buffers,
+    sources: int = SOURCES,
 ) -> tuple[int, int, int]:
     """Fill the buffers; returns events, requests and exposures, or -1 when there is no room."""
     r, pages = truth.rules, truth.rules.program.shape[0]
     item_P, score_P = np.empty(max(r.pool, r.page_size), np.int64), np.empty(r.pool + r.page_size)
     events, requests, shown = 0, 0, 0
     for user in range(first, last):
-        sessions = np.int64(np.round((end_ms - r.start_ms) / truth.crowd.window_ms[user]))
+        sessions = int(np.round((end_ms - r.start_ms) / truth.crowd.window_ms[user]))
         for session in range(sessions):
             start_ms, page_ms = opening(truth, user, session)
             for page in range(pages):
@@ -141,7 +147,7 @@ def _live(
                 if events + 4 * r.page_size > out.user.shape[0]:
                     return -1, 0, 0
                 size = fill_page(truth, user, v, item_P, score_P)
-                request = np.int64(-1)
+                request = int(-1)
                 if v.time_ms >= log_from_ms:
                     if requests == out.request_key.shape[0]:
                         return -1, 0, 0
@@ -169,14 +175,14 @@ def _live(
     return events, requests, shown
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _write_request(out: Buffers, n: int, request: int, user: int, v: Visit) -> None:
     out.request_key[n], out.request_user[n] = request, user + 1
     out.request_time_ms[n], out.request_scene[n] = v.time_ms, v.scene
     out.request_entry[n] = entry_of(v)
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def entry_of(v: Visit) -> int:
     """How the visit began, as a platform sees it: the quartile of its intent."""
     return np.uint8(np.searchsorted(_ENTRY_EDGES, v.intent))

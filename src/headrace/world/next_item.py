@@ -84,7 +84,9 @@ class NextItemWorld:
 
         Positions do not matter: a user of W1 looks at all of them.
         """
-        wanted = time_N > self.config.people.start_ms + (self.rule.history - 1) * DAY_MS + DAY_MS // 2
+        wanted = (
+            time_N > self.config.people.start_ms + (self.rule.history - 1) * DAY_MS + DAY_MS // 2
+        )
         seed_NR = self.history_UL[user_N, -self.rule.recent :]
         hit = self.neighbour_IK[seed_NR] == item_N[:, None, None]
         target_N = (self.share_IK[seed_NR] * hit).sum(axis=(1, 2)) / self.rule.recent
@@ -97,7 +99,7 @@ class NextItemWorld:
     def answer(
         self, user_B: Array, time_B: Array, item_BK: Array, seed: int | None
     ) -> tuple[Array, Array, Array]:
-        """A user views the target if it is there. ``seed`` draws other targets of the same chance."""
+        """A user views the target if it is there; another ``seed`` draws other targets."""
         target_U = self.target_U
         if seed is not None:
             rng = np.random.Generator(np.random.PCG64([self.config.seed, 5, seed]))

@@ -37,7 +37,7 @@ class People:
     """The users of a world, counted from 0."""
 
     crowd: Crowd
-    wanted_U: Array  # float64, events each should have in expectation
+    wanted: Array  # (U,) float64, events each should have in expectation
 
     @classmethod
     def make(cls, config: WorldConfig, catalogue: Catalogue) -> People:
@@ -61,8 +61,8 @@ class People:
 
     def scheduled(self, window_ms: float | Array) -> People:
         """The same people, each with a session in every window of this length."""
-        window_U = np.full(len(self.wanted_U), window_ms)
-        return People(self.crowd._replace(window_ms=window_U), self.wanted_U)
+        window_U = np.full(len(self.wanted), window_ms)
+        return People(self.crowd._replace(window_ms=window_U), self.wanted)
 
     @cached_property
     def frame(self) -> pl.DataFrame:

@@ -6,9 +6,9 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from .jit import SOURCES, entry, leaf
 from .rng import OUTCOME, mix, normal, uniform
 from .rules import BUY, CART, FAVOURITE, VIEW, Truth
 from .truth import rates, readiness, utility, view_rate
@@ -23,7 +23,7 @@ _DWELL_SD = 0.6  # of log dwell, over views of a user
 
 
 class Response(NamedTuple):
-    """What happened: bit ``1 << task`` of ``done``, and when. Times matter only for what is done."""
+    """What happened: bit ``1 << task`` of ``done``, and when; times matter for what is done."""
 
     done: int
     view_ms: int
@@ -33,13 +33,13 @@ class Response(NamedTuple):
     dwell_s: float
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def outcome_key(seed: np.uint64, user: int, time_ms: int) -> np.uint64:
     """The key of all draws of a page: the same user, time and item always meet the same luck."""
     return mix(mix(mix(seed, user), OUTCOME), time_ms)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def respond(
     truth: Truth, user: int, v: Visit, item: int, position: int, slots: int, page: np.uint64
 ) -> Response:
@@ -65,22 +65,27 @@ def respond(
     if uniform(mix(key, 5)) < (p.buy_engaged if engaged else p.buy_idle):
         done |= 1 << BUY
     slot_ms = v.page_ms / (slots + 1)
-    view_ms = v.time_ms + np.int64(slot_ms * (position + 1 + 0.5 * uniform(mix(key, 6))))
+    view_ms = v.time_ms + int(slot_ms * (position + 1 + 0.5 * uniform(mix(key, 6))))
     dwell_ms = dwell_s * 1000.0
     delay_ms = -r.delay_ms * math.log(uniform(mix(key, 7)))
     return Response(
         done,
         view_ms,
-        view_ms + 1 + np.int64(0.5 * dwell_ms),
-        view_ms + 2 + np.int64(0.7 * dwell_ms),
-        view_ms + 3 + np.int64(dwell_ms + delay_ms),
+        view_ms + 1 + int(0.5 * dwell_ms),
+        view_ms + 2 + int(0.7 * dwell_ms),
+        view_ms + 3 + int(dwell_ms + delay_ms),
         dwell_s,
     )
 
 
-@njit(cache=True, nogil=True)
+@entry
 def answer(
-    truth: Truth, seed: np.uint64, user_B: Array, time_ms_B: Array, item_BK: Array
+    truth: Truth,
+    seed: np.uint64,
+    user_B: Array,
+    time_ms_B: Array,
+    item_BK: Array,
+    sources: int = SOURCES,
 ) -> tuple[Array, Array, Array]:
     """Answer slates; items count from 0, -1 is an empty place.
 

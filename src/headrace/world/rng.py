@@ -11,8 +11,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from .jit import entry, leaf
 
 Array = NDArray[Any]
 
@@ -27,7 +28,7 @@ _UNIT = 1.0 / (1 << 53)
 FOCUS, INTENT, START, SLATE, RING, TASTE, STROLL, OUTCOME = range(8)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def mix(key: np.uint64, value: int) -> np.uint64:
     """The key of ``value`` below ``key``."""
     z = key + _STEP * (np.uint64(value) + _ONE)
@@ -36,38 +37,38 @@ def mix(key: np.uint64, value: int) -> np.uint64:
     return z ^ (z >> _SHIFT_3)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def uniform(key: np.uint64) -> float:
     """A number in (0, 1)."""
     return (np.float64(key >> _SHIFT_4) + 0.5) * _UNIT
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def below(key: np.uint64, size: int) -> int:
     """An integer in [0, size)."""
-    return np.int64(uniform(key) * size)
+    return int(uniform(key) * size)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def normal(key: np.uint64) -> float:
     """A standard normal number (Box-Muller)."""
     radius = math.sqrt(-2.0 * math.log(uniform(key)))
     return radius * math.cos(2.0 * math.pi * uniform(mix(key, 0)))
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def logistic(key: np.uint64) -> float:
     """A standard logistic number."""
     u = uniform(key)
     return math.log(u / (1.0 - u))
 
 
-@njit(cache=True, nogil=True)
+@entry
 def alias_tables(weight_N: Array, offsets: Array) -> tuple[Array, Array]:
     """Build Vose's alias tables for drawing from each segment in proportion to its weights.
 
-    Returns the chance to keep a place ``(N,) float32`` and the place to take instead ``(N,) int32``,
-    both within the segment.
+    Returns the chance to keep a place ``(N,) float32``, and the place to take instead ``(N,)
+    int32``, counted within the segment.
     """
     keep_N = np.ones(weight_N.shape[0], np.float32)
     alias_N = np.zeros(weight_N.shape[0], np.int32)
@@ -95,9 +96,9 @@ def alias_tables(weight_N: Array, offsets: Array) -> tuple[Array, Array]:
     return keep_N, alias_N
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def alias_draw(keep_N: Array, alias_N: Array, low: int, high: int, key: np.uint64) -> int:
     """Draw a place in [low, high) by the tables of that segment."""
     place = uniform(key) * (high - low)
-    i = np.int64(place)
-    return low + (i if place - i < keep_N[low + i] else np.int64(alias_N[low + i]))
+    i = int(place)
+    return low + (i if place - i < keep_N[low + i] else int(alias_N[low + i]))

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numba import njit
 from numpy.typing import NDArray
 
 from ..log import RawLog
@@ -15,6 +14,7 @@ from .catalogue import Catalogue, named
 from .clock import DAY_MS, session_at
 from .config import WorldConfig
 from .generate import ENTRIES, Progress, entry_of, generate
+from .jit import SOURCES, entry
 from .people import People
 from .respond import answer
 from .rng import mix
@@ -40,9 +40,7 @@ class Shop:
         """Let all users live and write down what happened."""
         days = self.config.slate.exposure_days
         since = self.config.people.start_ms if days is None else self.end_ms - int(days * DAY_MS)
-        frames = generate(
-            self.truth, self.people.wanted_U, self.end_ms, since, threads, progress
-        )
+        frames = generate(self.truth, self.people.wanted, self.end_ms, since, threads, progress)
         return RawLog(
             events=frames.events,
             items=self.catalogue.frame,
@@ -77,12 +75,12 @@ class Shop:
         return answer(self.truth, np.uint64(key), user_B, time_B, item_BK)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def _visits(
-    truth: Truth, user_B: Array, first_ms: int, last_ms: int
+    truth: Truth, user_B: Array, first_ms: int, last_ms: int, sources: int = SOURCES
 ) -> tuple[Array, Array, Array, Array]:
     r, pages = truth.rules, truth.rules.program.shape[0]
-    user, time, scene, entry = [np.int64(0)], [np.int64(0)], [np.uint8(0)], [np.uint8(0)]
+    user, time, scene, entry = [int(0)], [int(0)], [np.uint8(0)], [np.uint8(0)]
     for u in user_B:
         window_ms = truth.crowd.window_ms[u]
         last = session_at(last_ms, r.start_ms, window_ms)

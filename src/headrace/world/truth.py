@@ -10,9 +10,9 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from .jit import SOURCES, entry, leaf
 from .rng import TASTE, mix, uniform
 from .rules import BUY, CART, ENGAGED, FAVOURITE, FEED, SEQUEL, VIEW, Truth
 from .visits import Visit, in_ring, visit_at
@@ -20,7 +20,7 @@ from .visits import Visit, in_ring, visit_at
 Array = NDArray[Any]
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def utility(truth: Truth, user: int, v: Visit, item: int) -> float:
     """What the user sees in the item on this visit, in log-odds, up to a constant."""
     shelf, crowd, r = truth.shelf, truth.crowd, truth.rules
@@ -46,22 +46,22 @@ def utility(truth: Truth, user: int, v: Visit, item: int) -> float:
     return total
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _taste(truth: Truth, user: int, v: Visit, item: int) -> float:
     """A fair coin for each (user, need), +1 or -1, tossed anew in each of the need's lifetimes."""
     shelf, r = truth.shelf, truth.rules
-    category = np.int64(shelf.category[item])
+    category = int(shelf.category[item])
     if not in_ring(truth, v.ring, category):
         return 0.0
     need = (category % shelf.num_groups) * r.styles + shelf.style[item]
     key = mix(mix(mix(r.seed, user), TASTE), need)
     if r.lifetime_ms > 0.0:
         age = (v.time_ms - r.start_ms) / r.lifetime_ms + uniform(key)
-        key = mix(key, np.int64(max(age, 0.0)))
+        key = mix(key, int(max(age, 0.0)))
     return 1.0 if uniform(mix(key, 0)) < 0.5 else -1.0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _cosine(unit: Array, a: int, b: int) -> float:
     """Inner product in four fixed strands: quick, and the same wherever it is inlined."""
     size = unit.shape[1]
@@ -87,13 +87,13 @@ class Rates(NamedTuple):
     buy_idle: float
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def view_rate(truth: Truth, utility_: float) -> float:
     """The chance of a view when the item is looked at."""
     return _sigmoid(truth.rules.bias[VIEW] + utility_)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def readiness(truth: Truth, user: int, v: Visit) -> float:
     """How much readier to buy than usual the user is on this visit, in log-odds."""
     own, rest = truth.rules.value_lasting, 1.0 - truth.rules.value_lasting
@@ -101,7 +101,7 @@ def readiness(truth: Truth, user: int, v: Visit) -> float:
     return truth.rules.value * spend
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def rates(truth: Truth, utility_: float, ready: float) -> Rates:
     """The chances of what follows a view of an item of this utility."""
     r = truth.rules
@@ -116,20 +116,25 @@ def rates(truth: Truth, utility_: float, ready: float) -> Rates:
     )
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def buy_rate(p: Rates) -> float:
     """The chance of a purchase after a view, engaged or not."""
     return p.engaged * p.buy_engaged + (1.0 - p.engaged) * p.buy_idle
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _sigmoid(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-x))
 
 
-@njit(cache=True, nogil=True)
+@entry
 def probabilities(
-    truth: Truth, user_N: Array, time_ms_N: Array, item_N: Array, position_N: Array
+    truth: Truth,
+    user_N: Array,
+    time_ms_N: Array,
+    item_N: Array,
+    position_N: Array,
+    sources: int = SOURCES,
 ) -> Array:
     """The chance of each task for each shown item, ``(N, 4)`` in the order of ``TASKS``."""
     out_NT = np.empty((user_N.shape[0], 4))

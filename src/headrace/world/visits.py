@@ -6,11 +6,11 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from .catalogue import draw_category, draw_in_category
 from .clock import begin, session_at
+from .jit import leaf
 from .rng import FOCUS, INTENT, RING, STROLL, below, mix, normal, uniform
 from .rules import REVISIT, SEQUEL, WALK, Truth
 
@@ -43,12 +43,12 @@ class Visit(NamedTuple):
     ring: Ring
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _session_key(truth: Truth, user: int, session: int) -> np.uint64:
     return mix(mix(truth.rules.seed, user), session + _FIRST_SESSION)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def opening(truth: Truth, user: int, session: int) -> tuple[int, int]:
     """When a session begins, unix ms, and how long each of its pages lasts."""
     r = truth.rules
@@ -56,7 +56,7 @@ def opening(truth: Truth, user: int, session: int) -> tuple[int, int]:
     return begin(key, truth.crowd.window_ms[user], session, r.program.shape[0], r.start_ms)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def visit_at(truth: Truth, user: int, time_ms: int) -> Visit:
     """The visit that a time belongs to; between sessions, the nearest page of the window's."""
     r = truth.rules
@@ -66,42 +66,42 @@ def visit_at(truth: Truth, user: int, time_ms: int) -> Visit:
     return visit(truth, user, session, page, time_ms, page_ms)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def visit(truth: Truth, user: int, session: int, page: int, time_ms: int, page_ms: int) -> Visit:
     """Page ``page`` of a session, seen at ``time_ms``."""
     shelf, r = truth.shelf, truth.rules
     key = _session_key(truth, user, session)
     ring = _ring(truth, user)
     scene = r.program[page]
-    shows, ahead, behind = np.int64(-1), np.int64(-1), np.int64(-1)
+    shows, ahead, behind = int(-1), int(-1), int(-1)
     if scene == REVISIT:
         shows = _ring_category(truth, user, ring, session)
-    elif scene == WALK or scene == SEQUEL:
+    elif scene in (WALK, SEQUEL):
         size = shelf.walk_ring.shape[0]
         first = below(mix(key, STROLL), size)
         way = 1 if uniform(mix(mix(key, STROLL), 1)) < 0.5 else -1
         if scene == WALK:
             step = page - np.searchsorted(r.program, WALK)
-            shows = np.int64(shelf.walk_ring[(first + way * step) % size])
+            shows = int(shelf.walk_ring[(first + way * step) % size])
         else:
-            ahead = np.int64(shelf.walk_ring[(first + way * r.steps) % size])
-            behind = np.int64(shelf.walk_ring[(first - way) % size])
+            ahead = int(shelf.walk_ring[(first + way * r.steps) % size])
+            behind = int(shelf.walk_ring[(first - way) % size])
     peak = (shelf.root[shelf.category[truth.crowd.seasonal[user]]] + 0.5) / shelf.num_roots
     season = max(0.0, math.cos(2.0 * math.pi * ((time_ms - r.start_ms) / r.season_ms - peak)))
     focus, intent = _focus(truth, user, ring, mix(key, FOCUS)), normal(mix(key, INTENT))
     return Visit(time_ms, page_ms, scene, focus, season, intent, shows, ahead, behind, ring)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _focus(truth: Truth, user: int, ring: Ring, key: np.uint64) -> int:
     """What a session is about: an item near a lasting interest, or a popular one."""
     shelf, interest = truth.shelf, truth.crowd.interest
-    item = np.int64(0)
+    item = int(0)
     for attempt in range(_RETRIES):
         k = mix(key, attempt)
         if uniform(k) < truth.rules.loyalty:
             liked = interest[user, below(mix(k, 1), interest.shape[1])]
-            category = np.int64(shelf.category[liked])
+            category = int(shelf.category[liked])
         else:
             category = draw_category(shelf, mix(k, 2))
         item = draw_in_category(shelf, category, mix(k, 3))
@@ -110,7 +110,7 @@ def _focus(truth: Truth, user: int, ring: Ring, key: np.uint64) -> int:
     return item
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _ring(truth: Truth, user: int) -> Ring:
     r = truth.rules
     key = mix(mix(r.seed, user), RING)
@@ -118,7 +118,7 @@ def _ring(truth: Truth, user: int) -> Ring:
     return Ring(r.ring_step[i], r.ring_back[i], below(mix(key, 1), truth.shelf.num_groups))
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def in_ring(truth: Truth, ring: Ring, category: int) -> bool:
     """Whether a category is reserved for the user's revisits."""
     groups = truth.shelf.num_groups
@@ -126,7 +126,7 @@ def in_ring(truth: Truth, ring: Ring, category: int) -> bool:
     return truth.rules.long_term != 0.0 and place < truth.rules.ring
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _ring_category(truth: Truth, user: int, ring: Ring, session: int) -> int:
     """The category that a session revisits; among substitutes, another one each time."""
     r, groups = truth.rules, truth.shelf.num_groups

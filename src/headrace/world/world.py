@@ -44,23 +44,23 @@ class _Behaviour(Protocol):
 class Outcomes:
     """What users did with slates: B requests, K places, T tasks in the order of ``World.tasks``."""
 
-    user_B: Array  # int64
-    item_BK: Array  # int64, 0 an empty place
-    done_BKT: Array  # bool
-    time_ms_BKT: Array  # int64, -1 where it did not happen
-    value_BKT: Array  # float32: dwell seconds of a view, price of a purchase
+    user: Array  # (B,) int64
+    item: Array  # (B, K) int64, 0 an empty place
+    done: Array  # (B, K, T) bool
+    time_ms: Array  # (B, K, T) int64, -1 where it did not happen
+    value: Array  # (B, K, T) float32: dwell seconds of a view, price of a purchase
     tasks: tuple[str, ...]
 
     def events(self) -> pl.DataFrame:
         """The same as rows of a raw log's events, by user and time; ``request`` is the row b."""
-        b, k, t = np.nonzero(self.done_BKT)
+        b, k, t = np.nonzero(self.done)
         return pl.DataFrame(
             {
-                "user": self.user_B[b].astype(np.int32),
-                "item": self.item_BK[b, k].astype(np.int32),
-                "time_ms": self.time_ms_BKT[b, k, t],
+                "user": self.user[b].astype(np.int32),
+                "item": self.item[b, k].astype(np.int32),
+                "time_ms": self.time_ms[b, k, t],
                 "type": named(self.tasks, t.astype(np.uint8)),
-                "value": self.value_BKT[b, k, t],
+                "value": self.value[b, k, t],
                 "request": b,
             }
         ).sort("user", "time_ms", maintain_order=True)
@@ -107,9 +107,7 @@ class World:
         """
         return self._behaviour.raw_log(threads, progress)
 
-    def visits(
-        self, first_ms: int, last_ms: int, user_B: ArrayLike | None = None
-    ) -> pl.DataFrame:
+    def visits(self, first_ms: int, last_ms: int, user_B: ArrayLike | None = None) -> pl.DataFrame:
         """When users ask for a page in [first_ms, last_ms): ``user``, ``time_ms`` and context.
 
         Known for any time, also after the end of the log. Default: all users.
@@ -128,8 +126,8 @@ class World:
     ) -> Array:
         """The chance from which each task's label is drawn when an item is shown, ``(N, T)``.
 
-        Without ``position_N`` (places from 0) the item is taken to be looked at. Each task counts by
-        exposure, not by view; a purchase counts even if its delay carries it past the log's end.
+        Without ``position_N`` (places from 0) the item is taken to be looked at. Each task counts
+        by exposure, not by view; a purchase counts even if it comes after the end of the log.
         Raises DataError for a user, item or position that does not exist.
         """
         user = _ids("user", user_N, 1, self.config.people.users)

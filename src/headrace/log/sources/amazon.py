@@ -7,7 +7,7 @@ describe them. Field names of all three publications are known; a file may be gz
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, final
 
@@ -103,7 +103,7 @@ def _products(path: Path, level: int) -> pl.DataFrame:
     )
 
 
-def _json_lines(path: Path, fields: dict[str, pl.DataType]) -> pl.DataFrame:
+def _json_lines(path: Path, fields: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Read the wanted fields of each line; fields that a publication lacks are null."""
     files = find_files(path, SUFFIXES)
     with readable(path):

@@ -6,7 +6,7 @@ packager calls them simulated. Quirks, as found in the data:
 
 * Time stamps are UTC, of stores on Eastern time: weeks change at 05:00, and at 04:00 from 12 March
   to 5 November. Times become the wall clock of ``timezone``, so that hours are the customers'.
-* 8,869 lines have no quantity. Fuel (13,541 of the lines left, in units of thousands) is no product.
+* 8,869 lines have no quantity; 15,105 more are fuel, in thousands of units, or coupons.
 * A basket has one time, store and week. It is one request; its customer was exposed to the products
   promoted (``display``, ``mailer``) in that store in that week. 112 of 457 stores tell promotions.
 * 540 products have no category; some lines are of products that the product table does not know.
@@ -95,11 +95,11 @@ def _description() -> list[pl.Expr]:
         pl.col("product_id").alias("item"),
         pl.col("product_category").alias("category"),
         words.alias("name"),
-        "department",
-        "brand",
+        pl.col("department"),
+        pl.col("brand"),
         pl.col("manufacturer_id").alias("manufacturer"),
         pl.col("product_type").alias("type"),
-        "package_size",
+        pl.col("package_size"),
     ]
 
 

@@ -1,0 +1,106 @@
+"""The cascade as a pure function of requests, plan and behaviour; it never asks why a quota is so.
+
+The same ``run`` serves offline evaluation and HTTP. What changes while serving (prices, withdrawn
+items) is in the catalogue, and a change makes a new cascade; what users do is in the store.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..behavior import BehaviorStore
+from ..calibration import Calibration
+from ..data import Candidates, Requests
+from ..features import Catalogue, FeatureBuilder
+from ..ops import ragged
+from ..stages import Plan, Retriever, Scorer, Selector, Trace
+from ..value import Value
+from .merge import Merge
+
+T = TypeVar("T")
+
+
+class CascadeScorer(Scorer, Protocol):
+    """A scorer that says which features it reads, so that the cascade makes none in vain."""
+
+    @property
+    def reads_cross(self) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cascade:
+    """Retrieve, merge, pre-rank, rank, calibrate, value, re-rank."""
+
+    builder: FeatureBuilder
+    catalogue: Catalogue
+    channels: Mapping[str, Retriever]
+    merge: Merge
+    preranker: CascadeScorer
+    ranker: CascadeScorer
+    calibration: Calibration
+    value: Value
+    reranker: Selector
+
+    def run(self, requests: Requests, plan: Plan, store: BehaviorStore) -> Trace:
+        """Narrow the catalogue to a slate for each request."""
+        watch = _Watch()
+        found = {
+            name: watch(name, lambda c=channel, n=name: self._retrieve(c, requests, plan.quota[n]))
+            for name, channel in self.channels.items()
+        }
+        merged = watch("retrieval", lambda: self.merge.merge(found, plan.quota["retrieval"]))
+        if self.preranker.reads_cross:
+            merged = watch("features", lambda: self.builder.candidates(requests, merged, store))
+        rough_NT = watch("preranking", lambda: self.preranker.score(requests, merged))
+        merged = merged.scored("preranking", rough_NT)
+        kept = ragged.top(rough_NT[:, 0], merged.item_id.offsets, plan.quota["preranking"])
+        short = merged.take(kept)
+        if self.ranker.reads_cross and not self.preranker.reads_cross:
+            short = watch("features", lambda: self.builder.candidates(requests, short, store))
+        ranked = watch("ranking", lambda: self._rank(requests, short))
+        chosen = watch(
+            "reranking",
+            lambda: self.reranker.select(requests, ranked, plan.quota["reranking"]),
+        )
+        after = {
+            "retrieval": merged,
+            "preranking": short,
+            "ranking": ranked,
+            "reranking": ranked.take(chosen),
+        }
+        return Trace(plan, watch.spent_us, found, after)
+
+    def with_catalogue(self, catalogue: Catalogue) -> Cascade:
+        """The same cascade over changed prices or availability."""
+        return replace(self, catalogue=catalogue)
+
+    def _retrieve(self, channel: Retriever, requests: Requests, quota_B: Tensor) -> Candidates:
+        found = channel.retrieve(requests, quota_B)
+        on_sale_N = self.catalogue.available[found.item_id.values]
+        return found if bool(on_sale_N.all()) else found.take(torch.nonzero(on_sale_N)[:, 0])
+
+    def _rank(self, requests: Requests, short: Candidates) -> Candidates:
+        """Calibrated probabilities and their value; ordered later, by the re-ranker."""
+        probability_NT = self.calibration.apply(self.ranker.score(requests, short))
+        value_N = self.value(probability_NT, self.catalogue.rows(short.item_id.values))
+        return short.scored("ranking", probability_NT).scored("value", value_N.unsqueeze(-1))
+
+
+@dataclass
+class _Watch:
+    """Times named pieces of work; a name used twice adds up."""
+
+    spent_us: dict[str, int] = field(default_factory=dict[str, int])
+
+    def __call__(self, name: str, work: Callable[[], T]) -> T:
+        start = time.perf_counter_ns()
+        result = work()
+        spent = (time.perf_counter_ns() - start) // 1000
+        self.spent_us[name] = self.spent_us.get(name, 0) + spent
+        return result

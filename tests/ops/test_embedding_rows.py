@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.ops.embedding_rows import (
+    rowwise_adagrad,
+    rowwise_adagrad_reference,
+    slots,
+    sum_rows,
+    sum_rows_reference,
+)
+
+ROWS = 9
+compiles = settings(deadline=None, max_examples=50)  # the first call does
+lookups = st.lists(st.integers(0, ROWS - 1), max_size=40)
+
+
+def values(count: int, width: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(count + width).normal(size=(count, width))).to(
+        dtype
+    )
+
+
+@compiles
+@given(first=lookups, second=lookups, width=st.integers(1, 5))
+def test_sums_equal_the_reference_and_leave_the_slots_clean(
+    first: list[int], second: list[int], width: int
+):
+    slot_R = slots(ROWS)
+    for rows in (first, second):
+        row_N, value_ND = torch.tensor(rows, dtype=torch.int64), values(len(rows), width)
+        row_K, sum_KD = sum_rows(row_N, value_ND, slot_R)
+        expected_K, expected_KD = sum_rows_reference(row_N, value_ND)
+        order = row_K.argsort()
+        assert torch.equal(row_K[order], expected_K)
+        torch.testing.assert_close(sum_KD[order], expected_KD)
+        assert torch.equal(slot_R, slots(ROWS))
+
+
+def test_values_may_be_views():
+    row_N = torch.tensor([[2, 5], [2, 6]])[:, 0]
+    expanded_ND = torch.ones(1, 3).expand(2, 3)
+    row_K, sum_KD = sum_rows(row_N, expanded_ND, slots(ROWS))
+    assert row_K.tolist() == [2] and sum_KD.tolist() == [[2.0, 2.0, 2.0]]
+
+
+@compiles
+@given(rows=st.sets(st.integers(0, ROWS - 1)), width=st.integers(1, 5), steps=st.integers(1, 3))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_adagrad_equals_the_reference(dtype: torch.dtype, rows: set[int], width: int, steps: int):
+    row_K = torch.tensor(sorted(rows), dtype=torch.int64)
+    ours, reference = values(ROWS, width, dtype), values(ROWS, width, dtype)
+    total, reference_total = torch.zeros(ROWS, dtype=dtype), torch.zeros(ROWS, dtype=dtype)
+    for step in range(steps):
+        grad_KD = values(len(rows), width, dtype) * (step + 1)
+        rowwise_adagrad(ours, total, row_K, grad_KD, 0.1, 1e-8)
+        rowwise_adagrad_reference(reference, reference_total, row_K, grad_KD, 0.1, 1e-8)
+    torch.testing.assert_close(ours, reference)
+    torch.testing.assert_close(total, reference_total)
+
+
+def test_elsewhere_than_on_cpu_pytorch_does_it():
+    grad_KD = torch.zeros(2, 3, device="meta")
+    weight_RD, total_R = torch.zeros(ROWS, 3, device="meta"), torch.zeros(ROWS, device="meta")
+    row_K = torch.zeros(2, dtype=torch.int64, device="meta")
+    rowwise_adagrad(weight_RD, total_R, row_K, grad_KD, 0.1, 1e-8)
+    with pytest.raises(NotImplementedError, match="unique"):
+        sum_rows(row_K, grad_KD, slots(ROWS))
