@@ -22,7 +22,6 @@ MIN_EACH = 50  # positives, and negatives, that a point of the curve must rest o
 _NEAREST = 1e-12  # probabilities are kept this far from 0 and 1, where the logit is infinite
 _FAR = 27.0  # a logit just short of that
 _FLATTEST = 0.05  # slope: even of a ranker that orders no better than chance
-_QUANTILES = 1_000
 _ROUNDS = 20  # of the correction of the mean; each leaves a fraction of the error before
 
 
@@ -150,23 +149,10 @@ def _curve(p_N: Tensor, y_N: Tensor, weight_N: Tensor, keep_rate: float) -> tupl
 
 
 def _platt(logit_N: Tensor, y_N: Tensor, weight_N: Tensor) -> tuple[float, float]:
-    """Slope and shift of the best straight line of logits; it always rises.
-
-    Fitted to quantiles: equal to 1e-3 to a fit to all rows, at a cost that does not grow with them.
-    """
-    bins = min(_QUANTILES, len(logit_N))
-    place = np.empty(len(logit_N), np.int64)
-    place[logit_N.argsort(stable=True).numpy()] = np.arange(len(logit_N)) * bins // len(logit_N)
-    weight, y = weight_N.double().numpy(), y_N.numpy()
-    total, positive = np.bincount(place, weight), np.bincount(place, weight * y)
-    mean = np.bincount(place, weight * logit_N.numpy()) / total
+    """Slope and shift of the best straight line of logits; it always rises."""
     # next to no regularisation: enough to stay finite when one threshold separates the labels
     model = LogisticRegression(C=100.0, solver="newton-cholesky")
-    model.fit(
-        np.tile(mean, 2)[:, None],
-        np.repeat([1, 0], bins),
-        sample_weight=np.concatenate([positive, total - positive]),
-    )
+    model.fit(logit_N[:, None].numpy(), y_N.numpy(), sample_weight=weight_N.numpy())
     slope = min(max(float(np.ravel(model.coef_)[0]), _FLATTEST), 1 / _FLATTEST)
     return slope, float(np.ravel(model.intercept_)[0])
 

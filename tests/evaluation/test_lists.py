@@ -15,7 +15,7 @@ ITEMS = st.lists(st.integers(1, 12), max_size=8)
 DISTINCT = st.lists(st.integers(1, 12), max_size=8, unique=True)
 REQUESTS = st.lists(st.tuples(DISTINCT, ITEMS), min_size=1, max_size=6)
 CHANNELS = st.lists(st.tuples(DISTINCT, DISTINCT, DISTINCT, ITEMS), min_size=1, max_size=5)
-slow = settings(max_examples=60, deadline=None)
+slow = settings(max_examples=30, deadline=None)
 
 
 def pack(rows):

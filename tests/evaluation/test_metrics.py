@@ -18,7 +18,7 @@ ROW = st.tuples(
     st.sampled_from([1.0, 2.5, 10.0]),  # weight
 )
 ROWS = st.lists(ROW, min_size=1, max_size=40)
-slow = settings(max_examples=60, deadline=None)
+slow = settings(max_examples=30, deadline=None)
 
 
 def columns(rows):

@@ -55,7 +55,7 @@ class Manifest(Config):
             raise BundleError(f"{path}: altered or truncated; train again") from None
         if raw.get("format") != FORMAT:
             raise BundleError(
-                f"{path}: bundle format {raw.get('format')}, this program reads {FORMAT}; train again"
+                f"{path}: of format {raw.get('format')}, this program reads {FORMAT}; train again"
             )
         try:
             return cls.model_validate_json(json.dumps(raw), strict=True)
@@ -88,6 +88,7 @@ def difference(wanted: Schema, there: Schema) -> str | None:
             if name not in a:
                 return f"{part}.{name} is in the bundle only"
             for key in a[name]:
-                if a[name][key] != b[name][key]:
-                    return f"{part}.{name}.{key} is {b[name][key]!r} in the bundle, not {a[name][key]!r}"
+                asked, got = a[name][key], b[name][key]
+                if asked != got:
+                    return f"{part}.{name}.{key} is {got!r} in the bundle, not {asked!r}"
     return None if wanted == there else "its general settings differ"

@@ -86,7 +86,8 @@ def write_bundle(
         files.publish(folder, draft, manifest.version)
     except OSError as error:
         raise BundleError(
-            f"{folder}: cannot write the bundle ({error.strerror or error}); the old one is unchanged"
+            f"{folder}: cannot write the bundle ({error.strerror or error}); "
+            "the old one is unchanged"
         ) from None
     finally:
         if draft is not None:

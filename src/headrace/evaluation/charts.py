@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from . import drawing
 from .drawing import COLORS, FULL, HALF, ROW
-from .structure import Bin, LossPoint, Report
+from .structure import Bin, Report
 from .tables import number, strongest_first
 
 
@@ -156,6 +156,8 @@ def _overlap(report: Report) -> Chart | None:
     axes.set(xlim=(0, size), ylim=(size, 0), xlabel="is also found by", ylabel="what this finds")
     axes.set_xticks([i + 0.5 for i in range(size)], names)
     axes.set_yticks([i + 0.5 for i in range(size)], names)
+    if size > 6:  # names side by side would run into each other
+        axes.tick_params(axis="x", labelrotation=90)
     drawing.plain(axes)
     said = f"{size} by {size} matrix for {', '.join(names)}; the numbers are in the cells."
     return Chart(
@@ -258,8 +260,8 @@ def _training(report: Report) -> Chart | None:
     rows = -(-len(curves) // columns)
     figure, panels = drawing.panels(FULL, 0.4 + 2.2 * rows, columns, rows=rows)
     for axes, (name, points) in zip(panels, curves.items(), strict=False):
-        _curve(axes, points, "train", "mid")
-        _curve(axes, points, "valid", "deep")
+        _curve(axes, {p["step"]: p["train"] for p in points}, "-", "mid", "train")
+        _curve(axes, {p["step"]: p["valid"] for p in points}, "o-", "deep", "valid")
         axes.set_title(name)
         axes.set_xlabel("step")
     panels[0].set_ylabel("loss")
@@ -275,9 +277,8 @@ def _training(report: Report) -> Chart | None:
     )
 
 
-def _curve(axes: Axes, points: Sequence[LossPoint], name: str, color: str) -> None:
-    pairs = [(p["step"], p["train"] if name == "train" else p["valid"]) for p in points]
-    known = [(step, loss) for step, loss in pairs if loss is not None]
-    if known:
-        style = "-" if name == "train" else "o-"
-        axes.plot(*zip(*known, strict=True), style, color=COLORS[color], label=name)
+def _curve(
+    axes: Axes, curve: Mapping[int, float | None], style: str, color: str, name: str
+) -> None:
+    known = {step: loss for step, loss in curve.items() if loss is not None}
+    axes.plot(list(known), list(known.values()), style, color=COLORS[color], label=name)

@@ -33,7 +33,7 @@ COLORS = {
     "violet": "#7359b6",
     "green": "#4c956c",
 }
-SERIES = ("deep", "warm", "violet", "green", "mid")
+SERIES = ("deep", "warm", "violet", "green", "mid", "ink")
 HALF, FULL = 5.6, 11.6  # inches; the page shows an inch as 100 pixels
 ROW = 0.34  # inches a horizontal bar takes
 

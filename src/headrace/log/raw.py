@@ -87,6 +87,7 @@ def _clean_events(events: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     if "value" not in events.columns:
         events = events.with_columns(pl.lit(0.0, pl.Float32).alias("value"))
     keys = ("user", "item", "type", *(["request"] if "request" in events.columns else []))
+    _column(events, "events", "time_ms")
     events = check_ids(events, "events", keys).select(*keys, "time_ms", "value")
     whole = _with_times(events, "events", ["user", "item", "time_ms", "type"], notes)
     if whole.height == 0:

@@ -41,11 +41,13 @@ class Embedder(nn.Module):
         # prefixed, since a ModuleDict refuses names that Module has, such as "type"
         self._table_of = {n: f"table_{schema.table_of(n)}" for n in every}
         self._dim_of = {n: dim or schema.dim_of(n) for n in every}
+        self._rows = {self._table_of[n]: space.rows_of(n) for n in every}
         self.tables = nn.ModuleDict()
+        self.counts: dict[str, Tensor] = {}  # table -> (rows,) int64, see ``count``
         for name in every:
             table = self._table_of[name]
             if table not in self.tables:
-                embedding = nn.Embedding(space.rows_of(name), self._dim_of[name], sparse=True)
+                embedding = nn.Embedding(self._rows[table], self._dim_of[name], sparse=True)
                 nn.init.normal_(embedding.weight, std=INITIAL_SD)
                 self.tables[table] = embedding
         columns = [space.catalogue.features[n] for n in self.names.get("item", [])]
@@ -82,6 +84,19 @@ class Embedder(nn.Module):
         names = self.names.get("cross", [])
         parts = [self.look_up(n, candidates.features[n]) for n in names]
         return torch.cat(parts, dim=-1) if parts else torch.zeros(len(candidates), 0)
+
+    def count(self, requests: Requests, candidates: Candidates, history: Tensor) -> None:
+        """Add a batch's occurrences of every id to ``counts``, by table."""
+        item_N = torch.cat([candidates.item_id.values, history])
+        for side, names in self.names.items():
+            for place, name in enumerate(names):
+                if side == "item":
+                    ids = self.item_ids[item_N, place]
+                else:
+                    ids = candidates.features[name] if side == "cross" else requests.tensor(name)
+                table = self._table_of[name]
+                seen = torch.bincount(ids, minlength=self._rows[table])
+                self.counts[table] = self.counts[table] + seen if table in self.counts else seen
 
 
 def distinct(*item: Tensor) -> tuple[Tensor, list[Tensor]]:

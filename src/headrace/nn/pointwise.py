@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,12 @@ from torch.nn import functional as F
 
 from ..data import Batch, Candidates, Requests
 from .embedder import Embedder, distinct
+
+
+class Countable(Protocol):
+    """Training data that can be read before it is learnt from."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
 
 
 class Pointwise(nn.Module, ABC):
@@ -39,6 +46,10 @@ class Pointwise(nn.Module, ABC):
             / batch.weight.sum()
             for t, task in enumerate(self.tasks)
         }
+
+    def prepare(self, batches: Countable) -> None:
+        """Look at the training data once before training; most models need not."""
+        del batches
 
     @torch.inference_mode()
     def score(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) in [0, 1]

@@ -8,6 +8,7 @@ of the attention unit; one logit a task.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, final
 
 import torch
@@ -19,6 +20,7 @@ from ..features import FeatureSpace
 from ..nn.age import NUM_AGES, age_ids
 from ..nn.embedder import INITIAL_SD, Embedder
 from ..nn.mlp import Activation, mlp
+from ..nn.pointwise import Countable
 from ..nn.target_attention import Norm, TargetAttention
 from ..schema import Side
 from ._base import Ranker, RankerConfig
@@ -74,6 +76,22 @@ class DIN(Ranker):
             activation=config.activation,
             dropout=config.dropout,
         )
+
+    def prepare(self, batches: Countable) -> None:
+        """Count how often each id of each table occurs, for the regularisation (n_j of eq. 6)."""
+        if self.config.table_l2:
+            for batch in batches.epoch(0):
+                history = batch.requests.ragged(f"{self.config.history}.item")
+                self.embed.count(batch.requests, batch.candidates, history.values)
+
+    def table_decay(self) -> Mapping[str, tuple[float, Tensor]]:
+        """Strength of the regularisation and occurrences of each row, by parameter name."""
+        if not self.config.table_l2:
+            return {}
+        return {
+            f"embed.tables.{name}.weight": (self.config.table_l2, count)
+            for name, count in self.embed.counts.items()
+        }
 
     def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
         history = requests.ragged(f"{self.config.history}.item")

@@ -61,7 +61,7 @@ def limit(setting: int | None) -> int:
 
 def rank(candidates: Candidates, catalogue: Catalogue, quota_B: Tensor) -> Ranked:
     """Order candidates by value, ties as they came, values that are no finite number last."""
-    value_N = candidates.scores[VALUE][:, 0].double()
+    value_N = candidates.scores[VALUE][:, 0].detach().double()
     broken_N = ~value_N.isfinite()
     item_id = candidates.item_id
     position_N = ragged.top(
@@ -73,8 +73,8 @@ def rank(candidates: Candidates, catalogue: Catalogue, quota_B: Tensor) -> Ranke
         item_N,
         _relevance(item_id.with_values(value_N), broken_N)[position_N].numpy(),
         _categories(catalogue.category[item_N]).numpy(),
-        item_id.offsets.numpy(),
-        quota_B.numpy(),
+        item_id.offsets.contiguous().numpy(),  # a kernel is compiled for contiguous arrays
+        quota_B.contiguous().numpy(),
     )
 
 

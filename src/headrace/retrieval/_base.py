@@ -13,6 +13,7 @@ from ..features import FeatureSpace
 from ..ops import ragged
 from ..samples import Samples
 from ..stages import Retriever
+from ..training import Trainer
 
 
 class Channel(ABC):
@@ -23,8 +24,8 @@ class Channel(ABC):
     """
 
     @abstractmethod
-    def fit(self, samples: Samples, name: str) -> Retriever:
-        """Learn from samples; ``name`` is what progress and scalars call this channel."""
+    def fit(self, samples: Samples, name: str, trainer: Trainer) -> Retriever:
+        """Learn from samples; neural channels train under ``name`` with the run's trainer."""
         raise NotImplementedError
 
     @abstractmethod

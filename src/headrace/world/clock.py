@@ -66,4 +66,4 @@ def begin(
 def session_at(time_ms: int, start_ms: int, window_ms: float) -> int:
     """The session whose window a time falls in; before the log it is the first."""
     since = time_ms - start_ms
-    return int(busy_ms(float(since)) // window_ms) if since > 0 else int(0)
+    return int(busy_ms(float(since)) // window_ms) if since > 0 else 0

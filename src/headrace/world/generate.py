@@ -147,7 +147,7 @@ def _live(
                 if events + 4 * r.page_size > out.user.shape[0]:
                     return -1, 0, 0
                 size = fill_page(truth, user, v, item_P, score_P)
-                request = int(-1)
+                request = -1
                 if v.time_ms >= log_from_ms:
                     if requests == out.request_key.shape[0]:
                         return -1, 0, 0
@@ -185,7 +185,7 @@ def _write_request(out: Buffers, n: int, request: int, user: int, v: Visit) -> N
 @leaf
 def entry_of(v: Visit) -> int:
     """How the visit began, as a platform sees it: the quartile of its intent."""
-    return np.uint8(np.searchsorted(_ENTRY_EDGES, v.intent))
+    return int(np.searchsorted(_ENTRY_EDGES, v.intent))
 
 
 def _frames(out: Buffers, events: int, requests: int, shown: int) -> Frames:

@@ -79,19 +79,25 @@ class Shop:
 def _visits(
     truth: Truth, user_B: Array, first_ms: int, last_ms: int, sources: int = SOURCES
 ) -> tuple[Array, Array, Array, Array]:
-    r, pages = truth.rules, truth.rules.program.shape[0]
-    user, time, scene, entry = [int(0)], [int(0)], [np.uint8(0)], [np.uint8(0)]
-    for u in user_B:
-        window_ms = truth.crowd.window_ms[u]
+    r, crowd, pages = truth.rules, truth.crowd, truth.rules.program.shape[0]
+    room = 0
+    for user in user_B:
+        window_ms = float(crowd.window_ms[user])
+        last = session_at(last_ms, r.start_ms, window_ms)
+        room += (last - session_at(first_ms, r.start_ms, window_ms) + 1) * pages
+    user_V, time_V = np.empty(room, np.int64), np.empty(room, np.int64)
+    scene_V, entry_V = np.empty(room, np.uint8), np.empty(room, np.uint8)
+    found = 0
+    for user in user_B:
+        window_ms = float(crowd.window_ms[user])
         last = session_at(last_ms, r.start_ms, window_ms)
         for session in range(session_at(first_ms, r.start_ms, window_ms), last + 1):
-            start_ms, page_ms = opening(truth, u, session)
+            start_ms, page_ms = opening(truth, user, session)
             for page in range(pages):
                 time_ms = start_ms + page * page_ms
                 if first_ms <= time_ms < last_ms:
-                    v = visit(truth, u, session, page, time_ms, page_ms)
-                    user.append(u)
-                    time.append(time_ms)
-                    scene.append(np.uint8(v.scene))
-                    entry.append(entry_of(v))
-    return np.array(user)[1:], np.array(time)[1:], np.array(scene)[1:], np.array(entry)[1:]
+                    v = visit(truth, user, session, page, time_ms, page_ms)
+                    user_V[found], time_V[found] = user, time_ms
+                    scene_V[found], entry_V[found] = v.scene, entry_of(v)
+                    found += 1
+    return user_V[:found], time_V[:found], scene_V[:found], entry_V[:found]

@@ -73,7 +73,7 @@ def visit(truth: Truth, user: int, session: int, page: int, time_ms: int, page_m
     key = _session_key(truth, user, session)
     ring = _ring(truth, user)
     scene = r.program[page]
-    shows, ahead, behind = int(-1), int(-1), int(-1)
+    shows, ahead, behind = (-1), (-1), (-1)
     if scene == REVISIT:
         shows = _ring_category(truth, user, ring, session)
     elif scene in (WALK, SEQUEL):
@@ -96,7 +96,7 @@ def visit(truth: Truth, user: int, session: int, page: int, time_ms: int, page_m
 def _focus(truth: Truth, user: int, ring: Ring, key: np.uint64) -> int:
     """What a session is about: an item near a lasting interest, or a popular one."""
     shelf, interest = truth.shelf, truth.crowd.interest
-    item = int(0)
+    item = 0
     for attempt in range(_RETRIES):
         k = mix(key, attempt)
         if uniform(k) < truth.rules.loyalty:

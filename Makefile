@@ -1,0 +1,32 @@
+# Everything sets itself up in .venv; nothing else is installed by hand.
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+
+.PHONY: demo test format lint types unit clean
+
+demo: $(READY)
+	$(VENV)/bin/headrace demo examples/complete_journey.toml
+
+test: format lint types unit
+
+format: $(READY)
+	$(VENV)/bin/ruff format --check src tests benchmarks
+
+lint: $(READY)
+	$(VENV)/bin/ruff check src tests benchmarks
+
+types: $(READY)
+	$(VENV)/bin/pyright --pythonpath $(PYTHON)
+
+unit: $(READY)
+	$(PYTHON) -m pytest
+
+$(READY): pyproject.toml
+	test -d $(VENV) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --upgrade pip
+	$(PYTHON) -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,216 @@
+"""The command line. Mistakes of the user are one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from . import __version__
+from .errors import HeadraceError
+
+if TYPE_CHECKING:
+    from .run import Run
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="headrace: the whole recommendation cascade, training and serving.",
+)
+console = Console()
+errors = Console(stderr=True)
+
+ConfigFile = Annotated[Path, typer.Argument(help="The application's TOML file.")]
+RunPath = Annotated[Path, typer.Argument(help="A run directory, or the TOML file of one.")]
+
+
+class Steps:
+    """Announces named pieces of work, and remembers how long each took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Generator[None]:
+        start = time.perf_counter()
+        if not console.is_terminal:
+            console.print(f"{name} ...", highlight=False)
+        yield
+        self.seconds[name] = time.perf_counter() - start
+        console.print(f"[green]✓[/] {name} [dim]{self.seconds[name]:.1f} s[/]", highlight=False)
+
+
+@app.command()
+def ingest(
+    config: ConfigFile,
+    append: Annotated[bool, typer.Option(help="Add a later day to the log.")] = False,
+    force: Annotated[bool, typer.Option(help="Read again even if nothing changed.")] = False,
+) -> None:
+    """Turn raw files into the columnar event log."""
+    from .log.ingest import ingest as ingest_log
+    from .run import Run
+
+    run = Run.of(config)
+    with Steps()("ingest"):
+        log, changed = ingest_log(run.app.source, run.log_path, append=append, force=force)
+    m = log.manifest
+    console.print(
+        f"{run.log_path}: {'written' if changed else 'up to date'}: {m.num_events:,} events of "
+        f"{m.num_users - 1:,} users, {m.num_items - 1:,} items, {m.num_requests:,} requests",
+        highlight=False,
+    )
+    for note in m.notes:
+        console.print(f"  note: {note}", highlight=False)
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    resume: Annotated[bool, typer.Option(help="Go on from checkpoints.")] = False,
+) -> None:
+    """Train every stage and write the bundle."""
+    from .run import Run
+
+    _train(Run.of(config), Steps(), resume=resume)
+
+
+@app.command()
+def evaluate(run: RunPath) -> None:
+    """Judge the trained cascade on the test period; write report.json and report.html."""
+    from .run import Run
+
+    _evaluate(Run.open(run), Steps())
+
+
+@app.command()
+def demo(
+    config: ConfigFile,
+    users: Annotated[int, typer.Option(help="Recommend for so many users.")] = 3,
+) -> None:
+    """Ingest, train, evaluate, and show what the cascade recommends."""
+    from .log.ingest import ingest as ingest_log
+    from .run import Run
+    from .show import show_recommendations
+
+    run, steps = Run.of(config), Steps()
+    with steps("ingest"):
+        ingest_log(run.app.source, run.log_path)
+    _train(run, steps)
+    path = _evaluate(run, steps)
+    show_recommendations(run, console, users=users)
+    console.print(f"\nserve it:  headrace serve {run.folder}", highlight=False)
+    console.print(f"took {sum(steps.seconds.values()):.0f} s", highlight=False)
+    print(f"report: {path}")
+
+
+@app.command()
+def recommend(
+    run: RunPath,
+    user: Annotated[str, typer.Option(help="Raw id of a user; an unknown one is new.")] = "",
+    k: Annotated[int, typer.Option(min=1, help="Length of the slate.")] = 10,
+) -> None:
+    """Recommend for one user, with reasons."""
+    from .run import Run
+    from .show import show_recommendations
+
+    show_recommendations(Run.open(run), console, names=[user] if user else None, k=k)
+
+
+@app.command()
+def serve(
+    run: RunPath,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+) -> None:
+    """Serve the cascade over HTTP."""
+    from .run import Run
+    from .serving.http import serve as serve_http
+
+    serve_http(Run.open(run).folder, host=host, port=port)
+
+
+@app.command()
+def simulate(config: ConfigFile) -> None:
+    """Write the log of a synthetic platform with a known truth."""
+    from .world import simulate_file
+
+    with Steps()("simulate"):
+        log = simulate_file(config)
+    console.print(f"{log.path}: {log.manifest.num_events:,} events", highlight=False)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the TOML file."""
+    from .app import App
+
+    print(json.dumps(App.model_json_schema(by_alias=True), indent=2))
+
+
+@app.command()
+def init(
+    table: Annotated[Path, typer.Argument(help="A Parquet or CSV file of events.")],
+    output: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
+) -> None:
+    """Write a commented starting file from a table's columns."""
+    from .log.init import starter
+
+    text = starter(table)
+    if output is None:
+        print(text)
+    elif output.exists():
+        raise HeadraceError(f"{output}: exists already; choose another name or remove it")
+    else:
+        output.write_text(text)
+        console.print(f"{output}: written; edit it, then `headrace demo {output}`", highlight=False)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def _train(run: Run, steps: Steps, *, resume: bool = False) -> None:
+    from . import pipeline
+    from .training import Trainer
+    from .training.observers import progress_bars
+
+    with progress_bars(console) as progress:
+        trainer = Trainer(run.folder, progress)
+        bundle = pipeline.train(run, trainer, steps, resume=resume)
+    pipeline.save_curves(run, trainer, steps.seconds)
+    console.print(f"{run.bundle_path}: version {bundle.version}", highlight=False)
+
+
+def _evaluate(run: Run, steps: Steps) -> Path:
+    from .bundle import Bundle
+    from .evaluation import print_report, write_report
+    from .evaluation.evaluate import evaluate as judge
+
+    bundle = Bundle.open(run.bundle_path)
+    bundle.check_schema(run.app.schema_)
+    report = judge(run, bundle, steps)
+    path = write_report(report, run.folder)
+    print_report(report, console)
+    return path
+
+
+def main() -> None:
+    """Run the command line; the entry point of the ``headrace`` script."""
+    try:
+        app()
+    except HeadraceError as error:
+        errors.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("interrupted; `headrace train --resume` goes on from the last checkpoint")
+        sys.exit(130)

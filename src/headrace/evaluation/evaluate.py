@@ -1,0 +1,272 @@
+"""Run a trained cascade on later requests and judge every stage of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..bundle import Bundle
+from ..calibration import Calibration
+from ..data import Candidates, Ragged, Requests
+from ..nn.pointwise import Pointwise
+from ..pipeline import Step, exposures, predict, without_seen
+from ..run import Run
+from ..samples import Samples
+from ..serving.cascade import Cascade
+from ..stages import Allocator, Trace
+from . import lists, metrics
+from .structure import Baseline, Preranking, Ranking, Report
+from .structure import Cascade as CascadePart
+
+Array = NDArray[Any]
+CHUNK = 64  # requests a pass of the cascade
+RANK_REQUESTS = 6_000  # most requests whose exposures judge the rankers
+LATENCY_REQUESTS = 200  # timed one at a time
+HIT_LENGTHS = (10, 20, 50, 100)
+BASELINES = ("popular", "repurchase")
+
+
+@dataclass
+class _Lists:
+    """What came out of every stage, request by request."""
+
+    channels: dict[str, list[Ragged]] = field(default_factory=dict[str, list[Ragged]])
+    stages: dict[str, list[Ragged]] = field(default_factory=dict[str, list[Ragged]])
+    hits: dict[int, list[Array]] = field(default_factory=dict[int, list[Array]])
+
+    def add(self, trace: Trace) -> None:
+        for name, found in trace.found.items():
+            self.channels.setdefault(name, []).append(found.item_id)
+        for name, left in trace.after.items():
+            self.stages.setdefault(name, []).append(left.item_id)
+
+    def channel(self, name: str) -> Ragged:
+        return _join(self.channels[name])
+
+    def stage(self, name: str) -> Ragged:
+        return _join(self.stages[name])
+
+
+def evaluate(run: Run, bundle: Bundle, step: Step) -> Report:
+    """Judge a bundle on the test period of the run's log; see docs/report.md for every number."""
+    started = time.perf_counter()
+    torch.set_num_threads(run.app.threads)
+    log = run.log()
+    with step("load"):
+        cascade = bundle.assemble(log)
+        samples = run.samples(cascade.builder.space)
+        allocator = bundle.app.allocation.build()
+    rows, truth = samples.first_requests("test")
+    with step("cascade"):
+        everything = _run(cascade, allocator, samples, rows, new_only=False)
+    is_new = samples.is_new(rows, truth)
+    new_truth = Candidates(truth).take(torch.nonzero(is_new)[:, 0]).item_id
+    with step("new to the user"):
+        novel = _run(cascade, allocator, samples, rows, new_only=True)
+    with step("rankers"):
+        tested = exposures(samples, _some(samples.requests("test"), RANK_REQUESTS, samples.seed))
+        ranking = {
+            name: _judge(
+                bundle.ranker(name, samples.space), bundle.calibration(name), samples, tested
+            )
+            for name in bundle.rankers()
+        }
+        preranking = _judge_preranker(cascade, samples, tested, everything)
+    with step("latency"):
+        timings = _time(cascade, allocator, samples, rows)
+    price = samples.space.catalogue.columns["price"]
+    num_items = len(samples.space.catalogue) - 1
+    quality: CascadePart = {**lists.slate_quality(everything.stage("reranking"), truth, price)}
+    quality["new_to_user"] = lists.slate_quality(novel.stage("reranking"), new_truth, price)
+    quality["latency_ms"] = {
+        "p50": float(np.quantile(timings["total"], 0.5)),
+        "p99": float(np.quantile(timings["total"], 0.99)),
+    }
+    quality["stage_ms"] = {n: float(np.mean(t)) for n, t in timings.items() if n != "total"}
+    quality["funnel"] = {
+        name: float(everything.stage(name).lengths.double().mean()) for name in everything.stages
+    }
+    channels = {name: everything.channel(name) for name in everything.channels}
+    by_channel = lists.channel_quality(channels, truth, num_items)
+    for name in by_channel:
+        by_channel[name]["new_to_user"] = lists.recall_at(novel.channel(name), new_truth)
+    return {
+        "version": __version__,
+        "config": bundle.app.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data": _data(run, samples, truth, is_new),
+        "retrieval": {
+            "merged": {
+                **lists.recall_at(everything.stage("retrieval"), truth),
+                "new_to_user": lists.recall_at(novel.stage("retrieval"), new_truth),
+            },
+            "channels": by_channel,
+            "overlap": lists.overlap(channels),
+        },
+        "preranking": preranking,
+        "ranking": ranking,
+        "cascade": quality,
+        "baselines": _baselines(bundle, everything, novel, truth, new_truth, price),
+        **_training(run, time.perf_counter() - started),
+    }
+
+
+def _run(
+    cascade: Cascade, allocator: Allocator, samples: Samples, rows: Array, *, new_only: bool
+) -> _Lists:
+    """The cascade over all requests; with ``new_only`` what the user had is left out."""
+    out = _Lists()
+    for at in range(0, len(rows), CHUNK):
+        chunk = rows[at : at + CHUNK]
+        requests = samples.features(chunk)
+        if new_only:
+            requests = without_seen(requests, samples, chunk)
+        trace = cascade.run(requests, allocator.plan(requests), samples.store)
+        out.add(trace)
+        if not new_only:
+            _compare_orders(cascade, requests, trace, samples, out)
+    return out
+
+
+def _compare_orders(
+    cascade: Cascade, requests: Requests, trace: Trace, samples: Samples, out: _Lists
+) -> None:
+    """Rank everything that retrieval found, to see what the pre-ranker would have cost."""
+    merged = cascade.builder.candidates(requests, trace.after["retrieval"], samples.store)
+    fine = cascade.ranker.score(requests, merged)[:, 0]
+    agreed = lists.agreement(merged.scores["preranking"][:, 0], fine, merged.item_id.offsets)
+    for m in HIT_LENGTHS:
+        out.hits.setdefault(m, []).append(agreed.recall(m))
+
+
+def _judge(
+    model: Pointwise, calibration: Calibration, samples: Samples, tested: list[Any]
+) -> Ranking:
+    """A ranker on labelled exposures, every one weighted by how many it stands for."""
+    raw_NT, label_NT, user_N, weight_N = predict(model, samples, tested)
+    p_N = calibration.apply(raw_NT)[:, -1]
+    label_N = label_NT[:, -1]
+    grouped = metrics.gauc(user_N, label_N, p_N, weight_N)
+    return {
+        "auc": metrics.auc(label_N, p_N, weight_N),
+        "gauc": grouped.gauc,
+        "gauc_users": grouped.users,
+        "gauc_skipped": grouped.skipped,
+        "logloss": metrics.logloss(label_N, p_N, weight_N),
+        "normalised_entropy": metrics.normalised_entropy(label_N, p_N, weight_N),
+        "pcoc": metrics.pcoc(label_N, p_N, weight_N),
+        "calibration": metrics.calibration(label_N, p_N, weight_N),
+    }
+
+
+def _judge_preranker(
+    cascade: Cascade, samples: Samples, tested: list[Any], everything: _Lists
+) -> Preranking:
+    preranker = cascade.preranker
+    if not isinstance(preranker, Pointwise):
+        raise TypeError("only pointwise pre-rankers are judged on exposures")
+    raw_NT, label_NT, user_N, weight_N = predict(preranker, samples, tested)
+    return {
+        "auc": metrics.auc(label_NT[:, -1], raw_NT[:, -1], weight_N),
+        "gauc": metrics.gauc(user_N, label_NT[:, -1], raw_NT[:, -1], weight_N).gauc,
+        "hit": {str(m): metrics.mean(np.concatenate(h)) for m, h in everything.hits.items()},
+    }
+
+
+def _time(
+    cascade: Cascade, allocator: Allocator, samples: Samples, rows: Array
+) -> Mapping[str, list[float]]:
+    """Milliseconds of requests run one at a time, in all and by stage."""
+    out: dict[str, list[float]] = {"total": []}
+    for row in _some(rows, LATENCY_REQUESTS, samples.seed):
+        start = time.perf_counter()
+        requests = samples.features(np.array([row]))
+        made = time.perf_counter()
+        trace = cascade.run(requests, allocator.plan(requests), samples.store)
+        out["total"].append(1000 * (time.perf_counter() - start))
+        spent = {"request": 1000 * (made - start)}
+        spent |= {stage: us / 1000 for stage, us in trace.spent_us.items()}
+        for stage, ms in spent.items():
+            out.setdefault(stage, []).append(ms)
+    return out
+
+
+def _baselines(
+    bundle: Bundle,
+    everything: _Lists,
+    novel: _Lists,
+    truth: Ragged,
+    new_truth: Ragged,
+    price: torch.Tensor,
+) -> dict[str, Baseline]:
+    """Single channels in the place of the whole cascade."""
+    out: dict[str, Baseline] = {}
+    slate = everything.stage("reranking")
+    for kind in BASELINES:
+        names = [n for n, c in bundle.app.retrieval.items() if c.kind == kind]
+        if names:
+            alone = everything.channel(names[0])
+            out[kind] = {
+                **lists.slate_quality(alone, truth, price),
+                "new_to_user": lists.slate_quality(novel.channel(names[0]), new_truth, price),
+                "delta_se": lists.delta_errors(slate, alone, truth, price),
+            }
+    return out
+
+
+def _data(run: Run, samples: Samples, truth: Ragged, is_new: torch.Tensor) -> Any:
+    manifest = samples.log.manifest
+    new_B = torch.zeros(len(truth)).index_add(0, truth.row, is_new.float())
+    intervals = {p: samples.split.interval(p) for p in ("train", "valid", "test")}
+    intervals["log"] = (manifest.first_ms, manifest.last_ms + 1)
+    return {
+        "name": run.app.name,
+        "users": manifest.num_users - 1,
+        "items": manifest.num_items - 1,
+        "events": manifest.num_events,
+        "requests": len(truth),
+        "requests_new_to_user": int((new_B > 0).sum()),
+        "truth_per_request": float(truth.lengths.double().mean()),
+        "new_to_user_share": float(is_new.double().mean()),
+        "value_unit": "price",
+        "intervals": {
+            name: {"start": _moment(low), "end": _moment(high - 1)}
+            for name, (low, high) in intervals.items()
+        },
+        "notes": list(manifest.notes),
+    }
+
+
+def _training(run: Run, evaluation_s: float) -> Any:
+    """What training left behind, if the run was trained here."""
+    path = run.folder / "training.json"
+    left = json.loads(path.read_text()) if path.exists() else {"training": {}, "seconds": {}}
+    return {
+        "training": left["training"],
+        "seconds": {**left["seconds"], "evaluation": evaluation_s},
+    }
+
+
+def _moment(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _some(rows: Array, most: int, seed: int) -> Array:
+    """At most so many of the rows, in order."""
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+
+
+def _join(parts: list[Ragged]) -> Ragged:
+    lengths = torch.cat([part.lengths for part in parts])
+    return Ragged.sized(torch.cat([part.values for part in parts]), lengths)

@@ -1,0 +1,187 @@
+"""Train the whole cascade: channels, merge, pre-ranker, rankers, calibration, bundle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .app import Scoring
+from .bundle import Bundle, Parts, write_bundle
+from .calibration import Calibration
+from .data import Candidates, Requests
+from .evaluation import metrics
+from .nn.pointwise import Pointwise
+from .run import Run
+from .samples import Drawn, Samples
+from .serving.merge import Merge
+from .stages import Retriever
+from .training import History, Trainer
+from .value import Value
+
+Step = Callable[[str], AbstractContextManager[None]]  # times and shows a named piece of work
+VALID_REQUESTS = 4_000  # most requests that a validation looks at
+CHUNK = 256  # requests featurised at a time
+
+
+def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Bundle:
+    """Train every part of a run's cascade and write its bundle.
+
+    Without ``resume`` models start afresh; with it, each goes on from its checkpoint.
+    """
+    if trainer.folder is not None and not resume:
+        for name in ("checkpoints", "scalars"):
+            shutil.rmtree(trainer.folder / name, ignore_errors=True)
+    app = run.app
+    with step("samples"):
+        samples = run.samples()
+        Value(app.value, app.samples.tasks, tuple(samples.space.catalogue.columns))
+    channels: dict[str, Retriever] = {}
+    for name, settings in app.retrieval.items():
+        with step(name):
+            channel = settings.build(samples.space)
+            channels[name] = channel.fit(samples, name, trainer)
+    with step("merge"):
+        merge = fit_merge(channels, samples, app.allocation.quota)
+    judge = Judge(samples)
+    with step("preranking"):
+        preranker = app.preranking.build(samples.space, app.samples.tasks)
+        _fit(preranker, app.prerank_training, samples, trainer, judge, "preranking")
+    rankers: dict[str, Pointwise] = {}
+    for name, settings in {"ranking": app.ranking, **app.compare}.items():
+        with step(name):
+            torch.manual_seed(app.seed)
+            rankers[name] = settings.build(samples.space, app.samples.tasks)
+            _fit(rankers[name], app.rank_training, samples, trainer, judge, name)
+    with step("calibration"):
+        calibrations = {name: judge.calibrate(model) for name, model in rankers.items()}
+    with step("bundle"):
+        parts = Parts(
+            space=samples.space,
+            channels=channels,
+            merge=merge,
+            preranker=preranker,
+            rankers=rankers,
+            calibrations=calibrations,
+        )
+        best = {n: h.best[1] for n, h in trainer.histories.items() if h.best is not None}
+        return write_bundle(run.bundle_path, app, run.text, parts, samples.log, samples.split, best)
+
+
+def _fit(
+    model: Pointwise,
+    settings: Scoring,
+    samples: Samples,
+    trainer: Trainer,
+    judge: Judge,
+    name: str,
+) -> None:
+    batches = samples.ranking("train", settings.requests_per_batch)
+    model.prepare(batches)
+    trainer.fit(model, batches, settings.training, name=name, validate=judge)
+
+
+class Judge:
+    """Scores pointwise models on the exposures of the validation period."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        requests = samples.requests("valid")
+        if len(requests) > VALID_REQUESTS:
+            rng = np.random.default_rng(samples.seed)
+            requests = np.sort(rng.choice(requests, VALID_REQUESTS, replace=False))
+        self._drawn = exposures(samples, requests)
+
+    def __call__(self, model: nn.Module) -> float:
+        """GAUC of the last task: how well each user's exposures are ordered."""
+        if not isinstance(model, Pointwise):
+            raise TypeError("only pointwise models are judged here")
+        probability_NT, label_NT, user_N, weight_N = predict(model, self._samples, self._drawn)
+        return metrics.gauc(user_N, label_NT[:, -1], probability_NT[:, -1], weight_N).gauc
+
+    def calibrate(self, model: Pointwise) -> Calibration:
+        """Fit a calibration to a trained model."""
+        probability_NT, label_NT, _, weight_N = predict(model, self._samples, self._drawn)
+        keep = self._samples.config.negatives.keep_exposures
+        return Calibration.fit(probability_NT, label_NT, weight_N, keep_rate=max(keep, 1e-6))
+
+
+def exposures(samples: Samples, requests: np.ndarray) -> list[Drawn]:
+    """Labelled exposures of requests, in chunks; where the log has none, sampled candidates."""
+    shown = samples.log.manifest.num_groups > 0
+    return [
+        samples.draw(requests[at : at + CHUNK], seed=samples.seed, exposures_only=shown)
+        for at in range(0, len(requests), CHUNK)
+    ]
+
+
+def predict(
+    model: Pointwise, samples: Samples, drawn: list[Drawn]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Probabilities ``(N, T)``, labels ``(N, T)``, user and weight ``(N,)`` of drawn candidates."""
+    probability: list[Tensor] = []
+    label: list[Tensor] = []
+    user: list[Tensor] = []
+    for part in drawn:
+        batch = samples.batch(part)
+        probability.append(model.score(batch.requests, batch.candidates))
+        label.append(torch.stack([batch.labels[t] for t in model.tasks], dim=1))
+        user.append(batch.candidates.item_id.spread(batch.requests.user))
+    weight = torch.cat([part.weight for part in drawn])
+    return torch.cat(probability), torch.cat(label), torch.cat(user), weight
+
+
+def fit_merge(
+    channels: Mapping[str, Retriever], samples: Samples, quota: Mapping[str, int]
+) -> Merge:
+    """Learn on validation requests what a place in each channel's list is worth."""
+    rows, truth = samples.first_requests("valid")
+    requests = samples.features(rows)
+    return Merge.fit(retrieve(channels, requests, quota), truth)
+
+
+def retrieve(
+    channels: Mapping[str, Retriever], requests: Requests, quota: Mapping[str, int]
+) -> dict[str, Candidates]:
+    """What each channel finds at its own quota."""
+    size = len(requests)
+    return {
+        name: channel.retrieve(requests, torch.full((size,), quota[name]))
+        for name, channel in channels.items()
+    }
+
+
+def without_seen(requests: Requests, samples: Samples, rows: np.ndarray) -> Requests:
+    """The same requests with everything the user ever took left out."""
+    return replace(requests, exclude=samples.seen(rows))
+
+
+CURVE_POINTS = 200  # of a training curve in the report
+
+
+def save_curves(run: Run, trainer: Trainer, seconds: Mapping[str, float]) -> None:
+    """Leave how training went beside the bundle, for the report."""
+    curves = {
+        name: {"seconds": history.seconds, "loss": _curve(history)}
+        for name, history in trainer.histories.items()
+    }
+    text = json.dumps({"training": curves, "seconds": dict(seconds)})
+    (run.folder / "training.json").write_text(text)
+
+
+def _curve(history: History) -> list[dict[str, float | None]]:
+    """Mean loss over evenly cut stretches of steps, with the validations where they fell."""
+    width = max(1, history.steps // CURVE_POINTS)
+    points: list[dict[str, float | None]] = [
+        {"step": at + width, "train": float(np.mean(history.loss[at : at + width])), "valid": None}
+        for at in range(0, history.steps - width + 1, width)
+    ]
+    for step, value in history.validation:
+        points[min(len(points) - 1, max(0, step // width - 1))]["valid"] = value
+    return points
