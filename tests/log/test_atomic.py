@@ -41,7 +41,9 @@ def test_a_full_disk_leaves_the_old_log_whole(tmp_path, monkeypatch, append):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(_draft.os, "fsync", sync)
-    with pytest.raises(DataError, match=r"No space left on device\); the old one is unchanged") as e:
+    with pytest.raises(
+        DataError, match=r"No space left on device\); the old one is unchanged"
+    ) as e:
         write_log(tmp_path, raw(60), "b", append=append)
     assert "\n" not in str(e.value)
     monkeypatch.undo()

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..data import Ragged
 from ..ops import ragged
 from .metrics import Floats, Values, mean, standard_error, to_numpy
-from .structure import Channel, Overlap, RecallAt, SlateQuality
+from .structure import Channel, Errors, Overlap, RecallAt, SlateQuality
 
 RECALL_LENGTHS = (10, 50, 200)
 SLATE = 10
@@ -198,7 +198,7 @@ def slate_quality(slate: Ragged, truth: Ragged, price_I: Values, seed: int = 0) 
 
 def delta_errors(
     slate: Ragged, other: Ragged, truth: Ragged, price_I: Values, seed: int = 0
-) -> dict[str, float]:
+) -> Errors:
     """Standard errors of how far one system's slates are ahead of another's, request by request."""
     ours = _slate_measures(match(slate, truth), slate, price_I)
     theirs = _slate_measures(match(other, truth), other, price_I)

@@ -171,5 +171,8 @@ def _items(
     usual = [price.median().over("type"), price.median().over("category"), price.median()]
     return items.with_columns(
         pl.coalesce(price, *usual),
-        pl.coalesce("name", pl.format("PRODUCT {}", "item")),
+        pl.when(pl.col("name").str.len_bytes() > 0)
+        .then("name")
+        .otherwise(pl.format("PRODUCT {}", "item"))
+        .alias("name"),
     )

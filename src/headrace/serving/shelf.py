@@ -1,0 +1,143 @@
+"""The cascade over what is on sale now: items withdrawn, prices changed, filters applied."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from ..behavior.ids import RawIds
+from ..behavior.journal import Journal
+from ..errors import RequestError, suggest
+from ..log import Log
+from .cascade import Cascade
+from .wire import Change, Filters, ItemState
+
+KIND = "catalogue"  # of the journal
+CACHED = 64  # filters whose masks are kept
+PRICE = "price"
+logger = logging.getLogger(__name__)
+
+
+class UnknownItemError(RequestError):
+    """An item that the log does not have."""
+
+
+@final
+class Shelf:
+    """Holds the cascade that serves now. To be used from one thread.
+
+    A change makes a new cascade that shares all but the changed column. It is in the journal before
+    it takes effect, and taken up again when the server restarts. Prices set here enter the value
+    formula; models go on seeing the price they were trained with, until the next bundle.
+    """
+
+    def __init__(
+        self, cascade: Cascade, log: Log, items: RawIds, journal: Journal | None = None
+    ) -> None:
+        self.cascade = cascade
+        self._items, self._journal = items, journal
+        self._categories = {name: code for code, name in enumerate(log.vocab["category"])}
+        self._filtered: dict[tuple[Any, ...], Cascade] = {}
+        for record in journal.records if journal is not None else []:
+            self._replay(record)
+
+    def change(self, raw: str, change: Change) -> ItemState:
+        """Withdraw, restore or re-price an item; say how it stands then.
+
+        Raises UnknownItemError, RequestError on a column that items do not have, and JournalError.
+        """
+        item = self._items.row(raw)
+        if item == 0:
+            raise UnknownItemError(f"items/{raw}: no such item in the log")
+        columns = self.cascade.catalogue.columns
+        for name, number in change.numbers.items():
+            if name not in columns:
+                raise RequestError(f"numbers.{name}: no such column; {suggest(name, columns)}")
+            if not math.isfinite(torch.tensor(number, dtype=torch.float32).item()):
+                raise RequestError(f"numbers.{name}: {number} is too large")
+        if self._journal is not None:
+            record = {"item": raw, "time_ms": time.time_ns() // 1_000_000, **change.model_dump()}
+            self._journal.append(record)
+        self._apply(item, change)
+        return self.state(item, raw)
+
+    def state(self, item: int, raw: str) -> ItemState:
+        """How an item stands."""
+        catalogue = self.cascade.catalogue
+        numbers = {name: float(column[item]) for name, column in catalogue.columns.items()}
+        return ItemState(raw, bool(catalogue.available[item]), numbers)
+
+    def under(self, filters: Filters) -> Cascade:
+        """The cascade that shows only what the filters' categories and price allow."""
+        key = (
+            None if filters.categories is None else tuple(sorted(set(filters.categories))),
+            tuple(sorted(set(filters.not_categories))),
+            filters.price_max,
+        )
+        if key == (None, (), None):
+            return self.cascade
+        if key not in self._filtered:
+            if len(self._filtered) >= CACHED:
+                self._filtered.clear()
+            hidden = torch.nonzero(~self._allowed(filters))[:, 0]
+            catalogue = self.cascade.catalogue.withdraw(hidden)
+            self._filtered[key] = self.cascade.with_catalogue(catalogue)
+        return self._filtered[key]
+
+    def close(self) -> None:
+        """Let another server open the journal."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def _allowed(self, filters: Filters) -> Tensor:  # (I,) bool
+        catalogue = self.cascade.catalogue
+        allowed = torch.ones(len(catalogue), dtype=torch.bool)
+        if filters.categories is not None:
+            codes = self._codes("categories", filters.categories)
+            allowed &= torch.isin(catalogue.category, codes)
+        if filters.not_categories:
+            codes = self._codes("not_categories", filters.not_categories)
+            allowed &= ~torch.isin(catalogue.category, codes)
+        if filters.price_max is not None:
+            if PRICE not in catalogue.columns:
+                raise RequestError("filters.price_max: items have no price")
+            allowed &= catalogue.columns[PRICE] <= filters.price_max
+        return allowed
+
+    def _codes(self, field: str, names: list[str]) -> Tensor:
+        for name in names:
+            if name not in self._categories:
+                raise RequestError(
+                    f"filters.{field}: no category {name!r}; {_near(name, self._categories)}"
+                )
+        return torch.tensor([self._categories[name] for name in names], dtype=torch.int64)
+
+    def _replay(self, record: Mapping[str, Any]) -> None:
+        item = self._items.row(record["item"])
+        columns = self.cascade.catalogue.columns
+        numbers = {name: x for name, x in record["numbers"].items() if name in columns}
+        if item == 0 or len(numbers) < len(record["numbers"]):
+            logger.warning("a change of item %s is not of this log; left out", record["item"])
+        if item:
+            self._apply(item, Change(available=record["available"], numbers=numbers))
+
+    def _apply(self, item: int, change: Change) -> None:
+        catalogue, at = self.cascade.catalogue, torch.tensor([item])
+        if change.available is not None:
+            catalogue = catalogue.withdraw(at, available=change.available)
+        for name, number in change.numbers.items():
+            catalogue = catalogue.reprice(name, at, torch.tensor([number]))
+        self.cascade = self.cascade.with_catalogue(catalogue)
+        self._filtered.clear()
+
+
+def _near(name: str, known: Mapping[str, int]) -> str:
+    """The nearest name; a catalogue has too many categories to list."""
+    near = suggest(name, known)
+    return near if near.startswith("did you mean") else "see the categories that slates show"
