@@ -107,8 +107,8 @@ def write(path, raw):
     return write_log(path / "log", raw, "tiny")
 
 
-def samples(log, seed=1, **settings):
-    schema = Schema.model_validate(SCHEMA)
+def samples(log, seed=1, schema=SCHEMA, **settings):
+    schema = Schema.model_validate(schema)
     config = SamplesConfig.model_validate({**SAMPLES, **settings}, strict=False)
     split = Split.of(config, log)
     space = FeatureSpace.fit(schema, log, split.valid_ms)

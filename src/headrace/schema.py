@@ -46,7 +46,8 @@ class Feature(Config):
     serving cannot."""
     column: str | None = None
     """Where it comes from: a column of users or items, a context column of requests (or "hour",
-    "weekday"), an exposure column or counter (of = "cross"). Default: the feature's own name."""
+    "weekday"), an exposure column or counter (of = "cross"), an event type whose value is meant
+    (of = "privileged", always bucketed). Default: the feature's own name."""
     table: str | None = None
     """Embedding table. Default: one of the feature's own name."""
     encode: Literal["id", "vocabulary", "hash", "bucket"] = "vocabulary"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,7 +55,7 @@ queries = st.lists(st.tuples(users, times), min_size=1, max_size=6)
 def rows_of(positions: np.ndarray, offsets: np.ndarray) -> list[list[int]]:
     assert offsets[0] == 0
     assert offsets[-1] == len(positions)
-    return [positions[a:z].tolist() for a, z in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [positions[a:z].tolist() for a, z in pairwise(offsets)]
 
 
 @given(logs(), queries, st.integers(0, 12), st.sets(st.integers(0, TYPES - 1)) | st.none())

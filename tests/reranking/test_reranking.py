@@ -237,8 +237,11 @@ def test_diversity_costs_value_and_buys_distance(kind, settings):
 
 @pytest.mark.parametrize("kind", ["mmr", "dpp"])
 def test_a_broken_vector_is_alike_to_nothing_and_harms_nobody(kind):
-    catalogue = shelf()
-    catalogue.vectors[3] = NAN
-    catalogue.vectors[4] = 0.0
-    slate = choose(build(kind, catalogue), drawn(9, 39), 20)[0]
-    assert len(set(slate)) == 20
+    given = drawn(9, 39)
+    best = int(given.item_id.values[given.scores["value"][:, 0].argmax()])
+    whole, zero, broken = shelf(), shelf(), shelf()
+    zero.vectors[best] = 0.0
+    broken.vectors[best] = torch.tensor([NAN] + [1.0] * 7)
+    strong = {"theta": 0.3} if kind == "mmr" else {"alpha": 1.0}
+    slates = [choose(build(kind, c, **strong), given, 20) for c in (whole, zero, broken)]
+    assert slates[1] == slates[2] != slates[0]

@@ -95,6 +95,7 @@ def evaluate(run: Run, bundle: Bundle, step: Step) -> Report:
     quality["funnel"] = {
         name: float(everything.stage(name).lengths.double().mean()) for name in everything.stages
     }
+    left = _training(run)
     channels = {name: everything.channel(name) for name in everything.channels}
     by_channel = lists.channel_quality(channels, truth, num_items)
     for name in by_channel:
@@ -116,7 +117,8 @@ def evaluate(run: Run, bundle: Bundle, step: Step) -> Report:
         "ranking": ranking,
         "cascade": quality,
         "baselines": _baselines(bundle, everything, novel, truth, new_truth, price),
-        **_training(run, time.perf_counter() - started),
+        "training": left["training"],
+        "seconds": {**left["seconds"], "evaluation": time.perf_counter() - started},
     }
 
 
@@ -246,14 +248,10 @@ def _data(run: Run, samples: Samples, truth: Ragged, is_new: torch.Tensor) -> An
     }
 
 
-def _training(run: Run, evaluation_s: float) -> Any:
+def _training(run: Run) -> Any:
     """What training left behind, if the run was trained here."""
     path = run.folder / "training.json"
-    left = json.loads(path.read_text()) if path.exists() else {"training": {}, "seconds": {}}
-    return {
-        "training": left["training"],
-        "seconds": {**left["seconds"], "evaluation": evaluation_s},
-    }
+    return json.loads(path.read_text()) if path.exists() else {"training": {}, "seconds": {}}
 
 
 def _moment(time_ms: int) -> str:

@@ -85,12 +85,14 @@ class FeatureSpace:
 
 def _fit(name: str, feature: Feature, log: Log, until_ms: int) -> Encoder:
     column = feature.column or name
-    if feature.of in {"cross", "privileged"} and column in COUNTER_EDGES:
+    if feature.of == "cross" and column in COUNTER_EDGES:
         return COUNTER_EDGES[column]
     if feature.of == "context" and column in CLOCK:
         return Vocabulary(tuple(str(i) for i in range(24 if column == "hour" else 7)))
     if feature.encode == "id":
         return Own.fit(_counts(feature.of, log, until_ms), feature.min_count)
+    if feature.of == "privileged":
+        return Bucket.fit(_event_values(column, log, until_ms), feature.buckets)
     values = _values(name, feature, column, log)
     if feature.encode == "hash":
         return Hashed(feature.buckets)
@@ -116,6 +118,13 @@ def _values(name: str, feature: Feature, column: str, log: Log) -> pl.Series:
         f"schema.features.{name}: the log has no {feature.of} column {column!r}; "
         f"{suggest(column, known)}"
     )
+
+
+def _event_values(kind: str, log: Log, until_ms: int) -> pl.Series:
+    """Values of the training period's events of one type: seconds of dwell, say."""
+    wanted = np.asarray(log.event("type")) == log.type_code(kind)
+    wanted &= np.asarray(log.event("time_ms")) < until_ms
+    return pl.Series(kind, np.asarray(log.event("value"))[wanted])
 
 
 def _crossable(log: Log) -> list[str]:

@@ -235,3 +235,26 @@ def subset(offsets: Array, keep_N: Array, most: int, request_B: Array, seed: int
                     wanted -= 1
                 left -= 1
     return out[:n].copy()
+
+
+@njit(cache=True, nogil=True)
+def values_of(
+    request_B: Array,
+    event_offsets: Array,
+    linked: Array,
+    event_item: Array,
+    event_type: Array,
+    event_value: Array,
+    kind: int,
+    offsets: Array,
+    item_N: Array,
+) -> Array:
+    """Value of each candidate's event of one type in its own request, ``(N,)``; NaN where none."""
+    out = np.full(item_N.shape[0], np.nan)
+    for b in range(request_B.shape[0]):
+        for e in range(event_offsets[request_B[b]], event_offsets[request_B[b] + 1]):
+            if event_type[linked[e]] == kind:
+                for n in range(offsets[b], offsets[b + 1]):
+                    if item_N[n] == event_item[linked[e]]:
+                        out[n] = event_value[linked[e]]
+    return out

@@ -17,6 +17,7 @@ from ..data import Batch, Candidates, Ragged, Requests
 from ..errors import DataError
 from ..features import FeatureBuilder, FeatureSpace
 from ..features.build import Asked
+from ..features.encoders import Bucket
 from ..log import Log
 from ..ops import history, sampling
 from .config import SamplesConfig
@@ -178,7 +179,8 @@ class Samples:
     def batch(self, drawn: Drawn) -> Batch:
         """Drawn candidates with all features, each candidate of weight 1."""
         requests = self.features(drawn.request)
-        found = self.builder.candidates(requests, Candidates(drawn.item), self.store)
+        given = Candidates(drawn.item, self._privileged(drawn))
+        found = self.builder.candidates(requests, given, self.store)
         return Batch(
             requests,
             found,
@@ -186,6 +188,27 @@ class Samples:
             torch.ones(len(found)),
             torch.zeros(0, dtype=torch.int64),
         )
+
+    def _privileged(self, drawn: Drawn) -> dict[str, Tensor]:
+        """What is known of a candidate only after the event; serving has no way to compute it."""
+        schema, log = self.space.schema, self.log
+        out: dict[str, Tensor] = {}
+        for name in schema.names("privileged"):
+            encoder = self.space.encoders[name]
+            assert isinstance(encoder, Bucket)
+            numbers = sampling.values_of(
+                drawn.request,
+                self._event_offsets,
+                self._linked,
+                log.event("item"),
+                log.event("type"),
+                log.event("value"),
+                log.type_code(schema.features[name].column or name),
+                drawn.item.offsets.numpy(),
+                drawn.item.values.numpy(),
+            )
+            out[name] = torch.from_numpy(encoder.encode_numbers(numbers))
+        return out
 
     def positives_batch(self, request_B: Array, *, seed: int, pool: int) -> Batch:
         """What requests took, at most ``max_positives`` each, and a pool of uniform negatives."""

@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     Tag,
     WithJsonSchema,
+    model_validator,
 )
 
 LATEST_MS = 2**53  # JSON numbers are exact up to here
@@ -151,6 +152,12 @@ class Change(Wire):
     """false withdraws it, true puts it back on sale."""
     numbers: Mapping[str, Annotated[float, Field(ge=0)]] = {}
     """New numbers for the value formula, such as price or bid, by column of the items."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Change:
+        if self.available is None and not self.numbers:
+            raise ValueError("nothing to change; give available, numbers or both")
+        return self
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
         json_schema_extra={"examples": [{"available": False}, {"numbers": {"price": 1.99}}]}

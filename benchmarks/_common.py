@@ -1,0 +1,88 @@
+"""What every benchmark says beside its figures, and how it says it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("headrace", "torch", "numpy", "numba", "polars")
+T = TypeVar("T")
+
+
+def parser(about: str | None) -> argparse.ArgumentParser:
+    """A command line with ``--save``; add the benchmark's own options to it."""
+    made = argparse.ArgumentParser(description=about)
+    made.add_argument("--save", action="store_true", help="keep the line in benchmarks/results")
+    return made
+
+
+def machine() -> dict[str, Any]:
+    """Facts that figures depend on. No names of hosts or users."""
+    return {
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "architecture": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **{name: found for name in PACKAGES if (found := _version(name))},
+        "load": round(os.getloadavg()[0], 1),  # above 1 a core: others were working too
+    }
+
+
+def peak_rss_mb() -> float:
+    """The most memory this process ever held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # the peak of this program alone, not of the one that started it
+        lines = status.read_text().splitlines()
+        kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    else:
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        kilobytes //= 1024 if sys.platform == "darwin" else 1
+    return round(kilobytes / 1024, 1)
+
+
+def apart(work: Callable[..., T], *arguments: Any) -> T:
+    """Run ``work`` in a fresh process, so that its memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def finish(name: str, figures: Mapping[str, Any], *, save: bool) -> None:
+    """Print the figures as the last line; with ``save`` also write results/NAME.json."""
+    line = json.dumps(
+        {"benchmark": name, **figures, "commit": _commit(), "machine": machine()}, sort_keys=False
+    )
+    if save:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.json").write_text(line + "\n")
+    print(line, flush=True)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
