@@ -107,8 +107,7 @@ def test_a_kind_of_ones_own(tmp_path, monkeypatch):
     (tmp_path / "own_ranker.py").write_text(
         """
 from typing import Literal, final
-from headrace.ranking import Ranker
-from headrace.ranking._base import RankerConfig
+from headrace.ranking import Ranker, RankerConfig
 
 @final
 class Own(Ranker):

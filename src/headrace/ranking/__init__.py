@@ -1,5 +1,5 @@
 """Score a few hundred candidates as well as the budget allows. One model a file."""
 
-from ._base import Ranker
+from ._base import Ranker, RankerConfig
 
-__all__ = ["Ranker"]
+__all__ = ["Ranker", "RankerConfig"]

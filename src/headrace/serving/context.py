@@ -35,10 +35,10 @@ class Contexts:
     """
 
     def __init__(self, log: Log) -> None:
-        self._names = log.manifest.context
-        self._codes = {c: {v: code for code, v in enumerate(log.vocab[c])} for c in self._names}
+        self.names = log.manifest.context
+        self._codes = {c: {v: code for code, v in enumerate(log.vocab[c])} for c in self.names}
         self._user = log.request("user")
-        self._columns = [log.request(c) for c in self._names]
+        self._columns = [log.request(c) for c in self.names]
         self._newest = _newest_groups(log)
 
     def situation(
@@ -50,11 +50,11 @@ class Contexts:
         the log does not have.
         """
         for name in given:
-            if name not in self._names:
-                near = suggest(name, self._names)
+            if name not in self.names:
+                near = suggest(name, self.names)
                 raise RequestError(f"context.{name}: no context column of the log; {near}")
         codes = self._last(user)
-        for at, name in enumerate(self._names):
+        for at, name in enumerate(self.names):
             if name in given:
                 codes[at] = self._code(name, str(given[name]), warnings)
         key = tuple(codes)
@@ -71,7 +71,7 @@ class Contexts:
         """The codes of a user's last request; requests are in (user, time) order."""
         at = int(np.searchsorted(self._user, user, side="right")) - 1
         if at < 0 or self._user[at] != user:
-            return [UNKNOWN] * len(self._names)
+            return [UNKNOWN] * len(self.names)
         return [int(column[at]) for column in self._columns]
 
 

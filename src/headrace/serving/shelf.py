@@ -16,11 +16,12 @@ from ..behavior.journal import Journal
 from ..errors import RequestError, suggest
 from ..log import Log
 from .cascade import Cascade
-from .wire import Change, Filters, ItemState
+from .slate import PRICE
+from .wire import Change, Filters
 
 KIND = "catalogue"  # of the journal
 CACHED = 64  # filters whose masks are kept
-PRICE = "price"
+EVERYTHING = (None, (), None)  # filters that hide nothing
 logger = logging.getLogger(__name__)
 
 
@@ -43,18 +44,23 @@ class Shelf:
         self.cascade = cascade
         self._items, self._journal = items, journal
         self._categories = {name: code for code, name in enumerate(log.vocab["category"])}
-        self._filtered: dict[tuple[Any, ...], Cascade] = {}
+        self._filtered: dict[tuple[object, ...], Cascade] = {}
         for record in journal.records if journal is not None else []:
             self._replay(record)
 
-    def change(self, raw: str, change: Change) -> ItemState:
-        """Withdraw, restore or re-price an item; say how it stands then.
-
-        Raises UnknownItemError, RequestError on a column that items do not have, and JournalError.
-        """
+    def find(self, raw: str) -> int:
+        """The number of an item; UnknownItemError if the log does not have it."""
         item = self._items.row(raw)
         if item == 0:
             raise UnknownItemError(f"items/{raw}: no such item in the log")
+        return item
+
+    def change(self, raw: str, change: Change) -> int:
+        """Withdraw, restore or re-price an item; return its number.
+
+        Raises UnknownItemError, RequestError on a column that items do not have, and JournalError.
+        """
+        item = self.find(raw)
         columns = self.cascade.catalogue.columns
         for name, number in change.numbers.items():
             if name not in columns:
@@ -65,22 +71,12 @@ class Shelf:
             record = {"item": raw, "time_ms": time.time_ns() // 1_000_000, **change.model_dump()}
             self._journal.append(record)
         self._apply(item, change)
-        return self.state(item, raw)
-
-    def state(self, item: int, raw: str) -> ItemState:
-        """How an item stands."""
-        catalogue = self.cascade.catalogue
-        numbers = {name: float(column[item]) for name, column in catalogue.columns.items()}
-        return ItemState(raw, bool(catalogue.available[item]), numbers)
+        return item
 
     def under(self, filters: Filters) -> Cascade:
         """The cascade that shows only what the filters' categories and price allow."""
-        key = (
-            None if filters.categories is None else tuple(sorted(set(filters.categories))),
-            tuple(sorted(set(filters.not_categories))),
-            filters.price_max,
-        )
-        if key == (None, (), None):
+        key = shown(filters)
+        if key == EVERYTHING:
             return self.cascade
         if key not in self._filtered:
             if len(self._filtered) >= CACHED:
@@ -135,6 +131,12 @@ class Shelf:
             catalogue = catalogue.reprice(name, at, torch.tensor([number]))
         self.cascade = self.cascade.with_catalogue(catalogue)
         self._filtered.clear()
+
+
+def shown(filters: Filters) -> tuple[object, ...]:
+    """Equal for filters that show the same items of a catalogue."""
+    only = None if filters.categories is None else tuple(sorted(set(filters.categories)))
+    return only, tuple(sorted(set(filters.not_categories))), filters.price_max
 
 
 def _near(name: str, known: Mapping[str, int]) -> str:

@@ -110,6 +110,14 @@ def _threads(number: int) -> Generator[None]:
         torch.set_num_threads(before)
 
 
+def _seed(*words: int) -> None:
+    """Seed PyTorch. Each step has a seed of its own, so that resuming has none to restore."""
+    seed = int(np.random.SeedSequence(words).generate_state(1)[0])
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed does the same in 300 us
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+
+
 @dataclass(slots=True)
 class _Run:
     """One call of ``fit``. What a checkpoint holds changes between steps, never within one."""
@@ -173,9 +181,8 @@ class _Run:
                     self._save()
 
     def _step(self, batch: Batch, epoch: int) -> None:
-        step, rank = self.history.steps, self.group.rank
-        words = np.random.SeedSequence((self.config.seed, step, rank)).generate_state(1)
-        torch.manual_seed(int(words[0]))  # each step its own: nothing to restore when resuming
+        step = self.history.steps
+        _seed(self.config.seed, step, self.group.rank)
         loss = self._backward(self._on_device(self.group.share(batch)))
         norm = self.optimizer.clip(self.config.clip_norm)
         self._check_finite(loss, norm, epoch)

@@ -20,6 +20,7 @@ TimeUnit = Literal["s", "ms", "us", "datetime"]
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 OLDEST_MS = 315_532_800_000  # 1980: no log is older, but a wrong time unit makes it look so
+_NONE: Mapping[str, str | None] = {}
 NO_NUMBER = ["", "NA", "NaN", "nan", "NULL", "null", "None", "\\N"]
 
 
@@ -73,7 +74,8 @@ def read_table(
     path: Path,
     *,
     ids: Mapping[str, str | None],
-    numbers: Mapping[str, str | None] | None = None,
+    names: Mapping[str, str | None] = _NONE,
+    numbers: Mapping[str, str | None] = _NONE,
     time: str | None = None,
     time_unit: TimeUnit = "s",
     others: Sequence[str] | None = (),
@@ -81,37 +83,39 @@ def read_table(
 ) -> pl.DataFrame:
     """Read the columns a role needs under our names, and ``others`` (None: all) under their own.
 
-    ``ids`` and ``numbers`` say which of their columns is which of ours; those of value None are
-    left out. Ids in CSV are text, so that 007 stays 007. The column ``time`` becomes ``time_ms``.
-    Types of others in CSV are guessed from the first ``peek`` rows (None: from all).
+    ``ids``, ``names`` (ids of which there are few) and ``numbers`` say which of their columns is
+    which of ours; those of value None are left out. Ids and names in CSV are text, so that 007
+    stays 007. The column ``time`` becomes ``time_ms``. Types of others in CSV are guessed from the
+    first ``peek`` rows (None: from all).
     """
+    id_of, name_of, number_of = map(_given, (ids, names, numbers))
+    column_of = {**id_of, **name_of, **number_of, **_given({"time_ms": time})}
     files = find_files(path)
-    id_of = {ours: c for ours, c in ids.items() if c is not None}
-    number_of = {ours: c for ours, c in (numbers or {}).items() if c is not None}
-    column_of = {**id_of, **number_of, **({"time_ms": time} if time else {})}
-    text = [*id_of.values(), *number_of.values()]
     with readable(path):
+        text = [*id_of.values(), *name_of.values(), *number_of.values()]
         frame = _scan(files, text, peek)
         there = frame.collect_schema()
         others = [c for c in there if c not in column_of.values()] if others is None else others
         check_names(path, [*column_of.values(), *others], there.names())
         _check_clash(path, column_of, others)
-        table = frame.select(
-            *(pl.col(c).alias(ours) for ours, c in id_of.items()),
-            *(
-                (pl.col(c) if _is_parquet(files) else _parsed(c)).alias(ours)
-                for ours, c in number_of.items()
-            ),
-            *([pl.col(time).alias("time_ms")] if time else []),
-            *others,
-        ).collect()
+        chosen = {ours: pl.col(c) for ours, c in column_of.items()}
+        for ours, column in name_of.items():
+            if isinstance(there[column], pl.String):  # 4 bytes a row, not 16
+                chosen[ours] = pl.col(column).cast(pl.Categorical)
+        if not _is_parquet(files):
+            chosen |= {ours: _parsed(column) for ours, column in number_of.items()}
+        table = frame.select(*(c.alias(ours) for ours, c in chosen.items()), *others).collect()
     if table.height == 0:
         raise DataError(f"{path}: empty; there is not one row in it")
-    table = check_ids(table, str(path), list(id_of), id_of)
+    table = check_ids(table, str(path), [*id_of, *name_of], {**id_of, **name_of})
     table = check_numbers(table, str(path), list(number_of), number_of)
     if time is not None:
         table = table.with_columns(to_ms(table["time_ms"], time_unit, f"{path}: column {time!r}"))
     return table
+
+
+def _given(columns: Mapping[str, str | None]) -> dict[str, str]:
+    return {ours: column for ours, column in columns.items() if column is not None}
 
 
 def _is_parquet(files: Sequence[Path]) -> bool:

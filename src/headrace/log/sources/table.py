@@ -140,12 +140,8 @@ class Table(Source):
 def _events(events: Events) -> pl.DataFrame:
     table = read_table(
         events.path,
-        ids={
-            "user": events.user,
-            "item": events.item,
-            "type": events.type,
-            "request": events.request,
-        },
+        ids={"user": events.user, "item": events.item, "request": events.request},
+        names={"type": events.type},
         numbers={"value": events.value},
         time=events.time,
         time_unit=events.time_unit,
