@@ -47,7 +47,7 @@ class Calibration:
     def identity(cls, num_tasks: int, keep_rate: float = 1.0) -> Calibration:
         """No curve; only what undoes training on negatives kept at rate w = ``keep_rate``.
 
-        p = p' / (p' + (1 - p') / w), which multiplies odds by w (He et al., ADKDD 2014, sec. 6.3).
+        p = p' / (p' + (1 - p') / w), which multiplies odds by w (He et al., ADKDD 2014).
         """
         return cls._of([_straight(keep_rate) for _ in range(num_tasks)])
 

@@ -95,8 +95,8 @@ def dpp(
     """Greedy MAP of a determinantal point process with kernel L = diag(q) S diag(q).
 
     Each step adds the candidate that raises det(L of the chosen) most: Chen, Zhang and Zhou 2018,
-    algorithm 1; with a window, det of the ``window`` items chosen last and the candidate, as in
-    their section 4. S has ones on its diagonal, so the Cholesky rows are kept for S alone and q
+    algorithm 1; with a window, det of the ``window`` items chosen last and the candidate, their
+    sliding window. S has ones on its diagonal, so the Cholesky rows are kept for S alone and q
     enters as ``2 log q``: the same choice, without overflow, and ``EPSILON`` is relative to q².
     When less than that is left of every candidate, given the chosen, the remaining places are
     filled from the front. O(M K (D + W)) time, O(M W) memory.

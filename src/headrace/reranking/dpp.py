@@ -20,8 +20,8 @@ class Dpp:
     """Greedy MAP with kernel L = diag(r) S diag(r), r = exp(alpha * relevance).
 
     Source: Chen, Zhang and Zhou, "Fast greedy MAP inference for determinantal point process to
-    improve recommendation diversity", NeurIPS 2018: algorithm 1, the window of section 4, and
-    S = (1 + cosine) / 2 of section 6, without which opposite items would pass for copies. Without
+    improve recommendation diversity", NeurIPS 2018: algorithm 1, its sliding window, and
+    their S = (1 + cosine) / 2, without which opposite items would pass for copies. Without
     item vectors S is 1 within a category and 0 across: one item of each, then the rest by value.
     Departures: relevance is the value, scaled to [0, 1] within each request; the paper stops when
     nothing new is left, here the places that remain are filled by value, lest a slate come out

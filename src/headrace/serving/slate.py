@@ -24,9 +24,7 @@ class Slates:
         self._raw, self._category = log.items["item"], log.items["category"]
         self._name = log.items["name"] if "name" in log.items.columns else None
 
-    def items(
-        self, trace: Trace, row: int, catalogue: Catalogue, *, explain: bool
-    ) -> list[Item]:
+    def items(self, trace: Trace, row: int, catalogue: Catalogue, *, explain: bool) -> list[Item]:
         """The slate of one request of a trace, best first."""
         slate = trace.slate
         start, end = slate.item_id.offsets[row : row + 2].tolist()

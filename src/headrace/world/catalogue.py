@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .config import WorldConfig
 from .jit import SOURCES, entry, leaf
-from .rng import alias_draw, alias_tables, mix
+from .rng import ALIAS, alias_draw, alias_table, mix
 
 Array = NDArray[Any]
 
@@ -27,25 +27,30 @@ _MEAN_LOG_PRICE = 2.7  # 15 in currency
 _MEAN_LOG_BID = -1.2  # 0.30 in currency
 
 
+#: What the kernels ask of an item, side by side in memory: it is a random place each time.
+GOODS = np.dtype(
+    [
+        ("quality", np.float32),
+        ("price_z", np.float32),  # log price within the category, standardised
+        ("price", np.float32),
+        ("category", np.int32),
+        ("style", np.int32),
+        ("make", np.int32),  # bucket of the planted interaction
+    ]
+)
+
+
 class Shelf(NamedTuple):
     """The catalogue as the kernels read it. I items, C categories."""
 
     unit: Array  # (I, D) float32, latent vectors of length 1
-    category: Array  # (I,) int32
+    goods: Array  # (I,) records of GOODS
     root: Array  # (C,) int32, the top of the category's branch
     num_roots: int
     num_groups: int  # categories c and c + num_groups serve one need
-    style: Array  # (I,) int32
-    make: Array  # (I,) int32, bucket of the planted interaction
-    quality: Array  # (I,) float32
-    price: Array  # (I,) float32
-    price_z: Array  # (I,) float32, log price within the category, standardised
-    item_at: Array  # (I,) int32, items in order of category
-    item_offsets: Array  # (C+1,) int64 into item_at
-    item_keep: Array  # alias tables over item_at, a segment a category
-    item_alias: Array
-    category_keep: Array  # alias tables over categories, by popularity
-    category_alias: Array
+    item_draw: Array  # (I,) records of ALIAS, a segment a category
+    item_offsets: Array  # (C+1,) int64 into item_draw
+    category_draw: Array  # (C,) records of ALIAS
     walk_ring: Array  # (C,) int32, the circle that planted walks follow
 
 
@@ -53,14 +58,13 @@ class Shelf(NamedTuple):
 def draw_in_category(shelf: Shelf, category: int, key: np.uint64) -> int:
     """Draw an item of a category by popularity."""
     low, high = shelf.item_offsets[category], shelf.item_offsets[category + 1]
-    return int(shelf.item_at[alias_draw(shelf.item_keep, shelf.item_alias, low, high, key)])
+    return alias_draw(shelf.item_draw, low, high, key)
 
 
 @leaf
 def draw_category(shelf: Shelf, key: np.uint64) -> int:
     """Draw a category by the popularity of all its items."""
-    size = shelf.category_keep.shape[0]
-    return int(alias_draw(shelf.category_keep, shelf.category_alias, 0, size, key))
+    return alias_draw(shelf.category_draw, 0, shelf.category_draw.shape[0], key)
 
 
 @leaf
@@ -104,27 +108,22 @@ class Catalogue:
         bid = np.exp(_MEAN_LOG_BID + c.bid_sd * rng.standard_normal(c.items))
         item_at = np.argsort(category, kind="stable").astype(np.int32)
         offsets = np.concatenate([[0], np.cumsum(np.bincount(category, minlength=c.categories))])
-        item_keep, item_alias = alias_tables(popularity[item_at], offsets)
         mass = np.bincount(category, popularity, minlength=c.categories)
-        category_keep, category_alias = alias_tables(mass, np.array([0, c.categories]))
+        goods = np.zeros(c.items, GOODS)
+        goods["category"], goods["style"] = category, style
+        goods["make"] = _buckets(rng, rank, config.interaction.buckets)
+        goods["quality"], goods["price_z"] = _quality(rng, rank), price_z
+        goods["price"] = np.maximum(np.round(price, 2), 0.01)
         leaves_a_root = c.categories // c.tree[0]
         shelf = Shelf(
             unit=vector / np.linalg.norm(vector, axis=1, keepdims=True),
-            category=category,
+            goods=goods,
             root=np.arange(c.categories, dtype=np.int32) // np.int32(leaves_a_root),
             num_roots=c.tree[0],
             num_groups=c.categories // config.substitutes.span,
-            style=style,
-            make=_buckets(rng, rank, config.interaction.buckets),
-            quality=_quality(rng, rank),
-            price=np.maximum(np.round(price, 2), 0.01).astype(np.float32),
-            price_z=price_z.astype(np.float32),
-            item_at=item_at,
-            item_offsets=offsets.astype(np.int64),
-            item_keep=item_keep,
-            item_alias=item_alias,
-            category_keep=category_keep,
-            category_alias=category_alias,
+            item_draw=_alias(popularity[item_at], offsets, item_at),
+            item_offsets=offsets,
+            category_draw=_alias(mass, np.array([0, c.categories]), np.arange(c.categories)),
             walk_ring=rng.permutation(c.categories).astype(np.int32),
         )
         return cls(vector, popularity, bid.astype(np.float32), shelf)
@@ -132,15 +131,15 @@ class Catalogue:
     @cached_property
     def frame(self) -> pl.DataFrame:
         """The items of the raw log, one row an item, ids from 1."""
-        shelf = self.shelf
+        shelf, goods = self.shelf, self.shelf.goods
         return pl.DataFrame(
             {
-                "item": np.arange(1, len(shelf.category) + 1, dtype=np.int32),
-                "category": _numbered("c", len(shelf.root), shelf.category),
-                "department": _numbered("d", shelf.num_roots, shelf.root[shelf.category]),
-                "style": shelf.style,
-                "make": shelf.make,
-                "price": shelf.price,
+                "item": np.arange(1, len(goods) + 1, dtype=np.int32),
+                "category": _numbered("c", len(shelf.root), goods["category"]),
+                "department": _numbered("d", shelf.num_roots, shelf.root[goods["category"]]),
+                "style": goods["style"].copy(),
+                "make": goods["make"].copy(),
+                "price": goods["price"].copy(),
                 "bid": self.bid,
             }
         )
@@ -183,6 +182,12 @@ def _vectors(rng: np.random.Generator, config: WorldConfig, category: Array, sty
         styles = rng.standard_normal((groups, config.long_term.styles, c.dim))
         item = 0.8 * styles[category % groups, style] + 0.6 * item
     return (centre[category] + c.spread * item).astype(np.float32)
+
+
+def _alias(weight: Array, offsets: Array, value: Array) -> Array:
+    table = np.zeros(len(weight), ALIAS)
+    alias_table(weight, offsets, value, table)
+    return table
 
 
 def _quality(rng: np.random.Generator, rank: Array) -> Array:

@@ -90,8 +90,8 @@ class NextItemWorld:
         seed_NR = self.history_UL[user_N, -self.rule.recent :]
         hit = self.neighbour_IK[seed_NR] == item_N[:, None, None]
         target_N = (self.share_IK[seed_NR] * hit).sum(axis=(1, 2)) / self.rule.recent
-        category_N = self.catalogue.shelf.category[item_N]
-        mass = np.bincount(self.catalogue.shelf.category, self.weight)
+        category_N = self.catalogue.shelf.goods["category"][item_N]
+        mass = np.bincount(self.catalogue.shelf.goods["category"], self.weight)
         drawn_N = (self.category_UM[user_N] == category_N[:, None]).mean(axis=1)
         history_N = drawn_N * self.weight[item_N] / mass[category_N]
         return np.where(wanted, target_N, history_N)[:, None]
@@ -111,13 +111,13 @@ class NextItemWorld:
     def _draw(self, rng: np.random.Generator, category_UL: Array) -> Array:
         """An item of each category, by weight."""
         shelf = self.catalogue.shelf
-        mass = np.concatenate([[0.0], np.cumsum(self.weight[shelf.item_at])])
+        mass = np.concatenate([[0.0], np.cumsum(self.weight[shelf.item_draw["value"]])])
         low, high = shelf.item_offsets[:-1], shelf.item_offsets[1:]
         at = mass[low][category_UL]
         at = at + rng.random(category_UL.shape) * (mass[high][category_UL] - at)
         place = np.searchsorted(mass, at, side="right") - 1
         place = np.clip(place, low[category_UL], high[category_UL] - 1)
-        return shelf.item_at[place]
+        return shelf.item_draw["value"][place]
 
     def _targets(self, rng: np.random.Generator) -> Array:
         users, length = self.history_UL.shape

@@ -24,6 +24,9 @@ _ONE = np.uint64(1)
 _SHIFT_1, _SHIFT_2, _SHIFT_3, _SHIFT_4 = (np.uint64(n) for n in (30, 27, 31, 11))
 _UNIT = 1.0 / (1 << 53)
 
+#: A place of an alias table: its value with chance ``keep``, else the other one.
+ALIAS = np.dtype([("keep", np.float32), ("value", np.int32), ("other", np.int32)])
+
 # What a draw is for.
 FOCUS, INTENT, START, SLATE, RING, TASTE, STROLL, OUTCOME = range(8)
 
@@ -64,20 +67,15 @@ def logistic(key: np.uint64) -> float:
 
 
 @entry
-def alias_tables(weight_N: Array, offsets: Array) -> tuple[Array, Array]:
-    """Build Vose's alias tables for drawing from each segment in proportion to its weights.
-
-    Returns the chance to keep a place ``(N,) float32``, and the place to take instead ``(N,)
-    int32``, counted within the segment.
-    """
-    keep_N = np.ones(weight_N.shape[0], np.float32)
-    alias_N = np.zeros(weight_N.shape[0], np.int32)
+def alias_table(weight_N: Array, offsets: Array, value_N: Array, table: Array) -> None:
+    """Fill Vose's alias table, ``(N,)`` records of ``ALIAS``, for drawing from segments by weight."""
     for s in range(offsets.shape[0] - 1):
         low, size = offsets[s], offsets[s + 1] - offsets[s]
         scaled = weight_N[low : low + size] * (size / weight_N[low : low + size].sum())
         stack = np.empty(size, np.int64)  # small ones from the left, large ones from the right
         small, large = 0, size
         for i in range(size):
+            table[low + i].keep, table[low + i].value = 1.0, value_N[low + i]
             if scaled[i] < 1.0:
                 stack[small] = i
                 small += 1
@@ -87,18 +85,18 @@ def alias_tables(weight_N: Array, offsets: Array) -> tuple[Array, Array]:
         while small > 0 and large < size:
             small -= 1
             i, j = stack[small], stack[large]
-            keep_N[low + i], alias_N[low + i] = scaled[i], j
+            table[low + i].keep, table[low + i].other = scaled[i], value_N[low + j]
             scaled[j] -= 1.0 - scaled[i]
             if scaled[j] < 1.0:
                 large += 1
                 stack[small] = j
                 small += 1
-    return keep_N, alias_N
 
 
 @leaf
-def alias_draw(keep_N: Array, alias_N: Array, low: int, high: int, key: np.uint64) -> int:
-    """Draw a place in [low, high) by the tables of that segment."""
+def alias_draw(table: Array, low: int, high: int, key: np.uint64) -> int:
+    """Draw a value of the segment [low, high)."""
     place = uniform(key) * (high - low)
     i = int(place)
-    return low + (i if place - i < keep_N[low + i] else int(alias_N[low + i]))
+    row = table[low + i]
+    return int(row.value if place - i < row.keep else row.other)

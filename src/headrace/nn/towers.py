@@ -1,0 +1,111 @@
+"""Two towers: requests and items as vectors that meet in an inner product and nowhere before."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import config
+from ..data import Requests
+from ..errors import ConfigError, suggest
+from ..features import FeatureSpace
+from .embedder import Embedder, distinct
+from .history import HistoryEncoder
+from .mlp import Activation, mlp
+
+CHUNK = 16_384  # items encoded at a time
+
+
+@final
+class Towers(nn.Module):
+    """A user tower over history and request features, an item tower over item features.
+
+    Both read one Embedder, so that an item means the same in a history and as a candidate. Their
+    vectors have length 1. H user vectors a request meet one and the same item vector (H tasks, or
+    H interests); X numbers are what the item tower says of an item beyond its direction.
+    """
+
+    class Config(config.Config):
+        """Settings of Towers; a model over towers extends it with its own."""
+
+        history: str = "history"
+        """The sequence that the user tower reads."""
+        encoder: HistoryEncoder.Config = HistoryEncoder.Config()
+        """How it is read."""
+        dim: int = Field(default=64, ge=1, le=4096)
+        """Width of the vectors that meet."""
+        user_hidden: tuple[int, ...] = (256,)
+        """Widths of the user tower's hidden layers."""
+        item_hidden: tuple[int, ...] = (128,)
+        """Widths of the item tower's hidden layers."""
+        activation: Activation = "relu"
+        dropout: float = Field(default=0.0, ge=0, lt=1)
+        leave_out: tuple[str, ...] | None = None
+        """Features that neither tower sees. Default: ids of users, which memorise."""
+
+    def __init__(self, config: Config, embed: Embedder, *, vectors: int = 1, extra: int = 0) -> None:
+        """``vectors`` user vectors a request (H), ``extra`` numbers an item (X).
+
+        The Embedder stays the model's own: it is passed in wherever it is read.
+        """
+        super().__init__()
+        self._shape = (vectors, config.dim)
+        self.dim, self.extra = config.dim, extra
+        width = embed.dim("item")
+        self.history = HistoryEncoder(config.encoder, config.history, width)
+        inputs = self.history.width + embed.dim("user", "context")
+        rule, dropout = config.activation, config.dropout
+        user = (inputs, *config.user_hidden, vectors * config.dim)
+        self.user_tower = mlp(*user, activation=rule, dropout=dropout)
+        item = (width, *config.item_hidden, config.dim + extra)
+        self.item_tower = mlp(*item, activation=rule, dropout=dropout)
+
+    def forward(
+        self, embed: Embedder, requests: Requests, item_M: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode requests and some distinct items: ``(B, H, D)``, ``(M, D)`` and ``(M, X)``."""
+        events_E = requests.ragged(f"{self.history.sequence}.item").values
+        items_U, (place_E, place_M) = distinct(events_E, item_M)
+        feature_UF = embed.items(items_U)
+        pooled_BW = self.history(feature_UF, place_E, requests)
+        user_BX = self.user_tower(torch.cat([pooled_BW, embed.request(requests)], dim=1))
+        user_BHD = F.normalize(user_BX.unflatten(1, self._shape), dim=2)
+        return user_BHD, *self._item(feature_UF[place_M])
+
+    def users(self, embed: Embedder, requests: Requests) -> Tensor:  # (B, H, D)
+        """Encode requests alone."""
+        return self(embed, requests, torch.zeros(0, dtype=torch.int64))[0]
+
+    @torch.inference_mode()
+    def items(self, embed: Embedder, item_M: Tensor) -> tuple[Tensor, Tensor]:  # (M, D), (M, X)
+        """Encode any number of items for an index, a chunk at a time."""
+        parts = [self._item(embed.items(chunk)) for chunk in item_M.split(CHUNK)]
+        vector_M, extra_M = zip(*parts, strict=True)
+        return torch.cat(vector_M), torch.cat(extra_M)
+
+    def _item(self, feature_MF: Tensor) -> tuple[Tensor, Tensor]:
+        vector_MD, extra_MX = self.item_tower(feature_MF).split([self.dim, self.extra], dim=1)
+        return F.normalize(vector_MD, dim=1), extra_MX
+
+
+def embedder(config: Towers.Config, space: FeatureSpace) -> Embedder:
+    """The tables that the towers read. Raises ConfigError if a name does not exist."""
+    schema = space.schema
+    if config.history not in schema.sequences:
+        raise ConfigError(
+            f"history: no sequence {config.history!r}; {suggest(config.history, schema.sequences)}"
+        )
+    unknown = [name for name in config.leave_out or () if name not in schema.features]
+    if unknown:
+        raise ConfigError(
+            f"leave_out: no feature {unknown[0]!r}; {suggest(unknown[0], schema.features)}"
+        )
+    ids = [n for n in schema.names("user") if schema.features[n].encode == "id"]
+    leave_out = ids if config.leave_out is None else config.leave_out
+    if set(schema.names("item")) <= set(leave_out):
+        raise ConfigError("leave_out: names every item feature; leave at least one to the towers")
+    return Embedder(space, ("user", "context", "item"), leave_out=leave_out)
