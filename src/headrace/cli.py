@@ -55,12 +55,11 @@ def ingest(
     force: Annotated[bool, typer.Option(help="Read again even if nothing changed.")] = False,
 ) -> None:
     """Turn raw files into the columnar event log."""
-    from .log.ingest import ingest as ingest_log
     from .run import Run
 
     run = Run.of(config)
     with Steps()("ingest"):
-        log, changed = ingest_log(run.app.source, run.log_path, append=append, force=force)
+        log, changed = run.ingest(append=append, force=force)
     m = log.manifest
     console.print(
         f"{run.log_path}: {'written' if changed else 'up to date'}: {m.num_events:,} events of "
@@ -96,13 +95,12 @@ def demo(
     users: Annotated[int, typer.Option(help="Recommend for so many users.")] = 3,
 ) -> None:
     """Ingest, train, evaluate, and show what the cascade recommends."""
-    from .log.ingest import ingest as ingest_log
     from .run import Run
     from .show import show_recommendations
 
     run, steps = Run.of(config), Steps()
     with steps("ingest"):
-        ingest_log(run.app.source, run.log_path)
+        run.ingest()
     _train(run, steps)
     path = _evaluate(run, steps)
     show_recommendations(run, console, users=users)

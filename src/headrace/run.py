@@ -11,9 +11,11 @@ from . import config
 from .app import App
 from .behavior import MappedLog
 from .bundle import Bundle
+from .config import Kinds
 from .errors import ConfigError
 from .features import FeatureBuilder, FeatureSpace
 from .log import Log
+from .log.ingest import ingest
 from .samples import Samples
 from .samples.split import Split
 
@@ -51,6 +53,11 @@ class Run:
     def bundle_path(self) -> Path:
         """The bundle's directory."""
         return self.folder / "bundle"
+
+    def ingest(self, *, append: bool = False, force: bool = False) -> tuple[Log, bool]:
+        """Bring the log up to date with the configured source; also tell whether it changed."""
+        source = Kinds("headrace.log.sources").find(self.app.source.kind)(self.app.source)
+        return ingest(source, self.log_path, append=append, force=force)
 
     def log(self) -> Log:
         """The log's current version."""

@@ -10,11 +10,20 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.behavior.conftest import TYPES, raw_log
 
-from headrace.behavior import EVERY_TYPE, LiveStore, MappedLog, Overlay, RawEvent, Tail, export, live
+from headrace.behavior import (
+    EVERY_TYPE,
+    LiveStore,
+    MappedLog,
+    Overlay,
+    RawEvent,
+    Tail,
+    export,
+    live,
+)
 from headrace.behavior.journal import Journal, JournalError
 from headrace.log import Log, RawLog, write_log
-from tests.behavior.conftest import TYPES, raw_log
 
 NOW = 1_000_000_000_000  # events of the log are in the 20 ms from here
 CATEGORY = dict(zip("abcdef", "xxyyzz", strict=True))
@@ -191,7 +200,7 @@ def test_a_grown_log_takes_over(log, tmp_path):
 
 def test_events_of_another_log_are_left_out(log, tmp_path, caplog):
     journal = Journal(tmp_path / "j", live.KIND)
-    journal.append([event(1, item="gone"), event(2, kind="share"), event(3, "n1")])
+    journal.append([tuple(e) for e in (event(1, item="gone"), event(2, kind="share"), event(3, "n1"))])
     journal.close()
     store = LiveStore(log, Journal(tmp_path / "j", live.KIND))
     assert store.num_events == 1

@@ -39,14 +39,13 @@ class Journal:
         """
         self.path = path
         self._file = _open(path) if writable else None
-        self.records, self._size, torn = _read(path, kind) if path.exists() else ([], 0, 0)
-        if self._file is not None:
-            if torn:
-                logger.warning("%s: %d bytes of a torn last record cut off", path, torn)
-                os.ftruncate(self._file, self._size)
-            if self._size == 0:
-                self.append(_head(kind))
-                _sync_folder(path.parent)
+        try:
+            self.records, self._size, torn = _read(path, kind) if path.exists() else ([], 0, 0)
+            if self._file is not None:
+                self._mend(kind, torn)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def size_bytes(self) -> int:
@@ -81,6 +80,15 @@ class Journal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def _mend(self, kind: str, torn: int) -> None:
+        """Leave whole records only, the first of which names the kind."""
+        if torn:
+            logger.warning("%s: %d bytes of a torn last record cut off", self.path, torn)
+            self._cut()
+        if self._size == 0:
+            self.append(_head(kind))
+            _sync_folder(self.path.parent)
 
     def _cut(self) -> None:
         """Take back what a failed write left, as well as the disk allows."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from .optim import Optimizer
 from .prefetch import ahead
 from .scalars import ScalarLog
 from .settings import Training
+from .torch_state import seed, threads
 
 
 @runtime_checkable
@@ -87,7 +87,7 @@ def fit(
     if len(batches) == 0:
         raise DataError(f"{name}: no batches to train on; is the training period empty?")
     run = _Run(model, model.loss, batches, config, validate, checkpoint_dir, name, group)
-    with _threads(config.threads), ExitStack() as stack:
+    with threads(config.threads), ExitStack() as stack:
         run.resume()
         done = run.history.steps
         if scalars_dir is not None and group.rank == 0:
@@ -98,24 +98,6 @@ def fit(
             stack.callback(observer.closed)
         run.train()
     return run.history
-
-
-@contextmanager
-def _threads(number: int) -> Generator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _seed(*words: int) -> None:
-    """Seed PyTorch. Each step has a seed of its own, so that resuming has none to restore."""
-    seed = int(np.random.SeedSequence(words).generate_state(1)[0])
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed does the same in 300 us
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
 
 
 @dataclass(slots=True)
@@ -182,7 +164,7 @@ class _Run:
 
     def _step(self, batch: Batch, epoch: int) -> None:
         step = self.history.steps
-        _seed(self.config.seed, step, self.group.rank)
+        seed(self.config.seed, step, self.group.rank)
         loss = self._backward(self._on_device(self.group.share(batch)))
         norm = self.optimizer.clip(self.config.clip_norm)
         self._check_finite(loss, norm, epoch)

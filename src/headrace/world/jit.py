@@ -11,7 +11,7 @@ from numba import njit
 #: For what Python calls: may allocate.
 entry = njit(cache=True, nogil=True)
 
-_NO_COUNTS: dict[str, Any] = {"_nrt": False}
+_NO_COUNTS: dict[str, Any] = {"_nrt": False, "forceinline": True}
 #: For what other kernels call: allocates nothing. A world is some fifty arrays; to count a
 #: reference to each of them at every call took ten times as long as the calls.
 leaf = njit(cache=True, nogil=True, **_NO_COUNTS)

@@ -19,6 +19,7 @@ TimeUnit = Literal["s", "ms", "us", "datetime"]
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
+PEEK = 10_000  # rows that tell a type
 OLDEST_MS = 315_532_800_000  # 1980: no log is older, but a wrong time unit makes it look so
 _NONE: Mapping[str, str | None] = {}
 NO_NUMBER = ["", "NA", "NaN", "nan", "NULL", "null", "None", "\\N"]
@@ -93,7 +94,7 @@ def read_table(
     files = find_files(path)
     with readable(path):
         text = [*id_of.values(), *name_of.values(), *number_of.values()]
-        frame = _scan(files, text, peek)
+        frame = open_table(files, text, peek)
         there = frame.collect_schema()
         others = [c for c in there if c not in column_of.values()] if others is None else others
         check_names(path, [*column_of.values(), *others], there.names())
@@ -122,12 +123,14 @@ def _is_parquet(files: Sequence[Path]) -> bool:
     return files[0].suffix == ".parquet"
 
 
-def _scan(files: list[Path], text: Sequence[str], peek: int | None) -> pl.LazyFrame:
+def open_table(
+    files: Sequence[Path], text: Sequence[str] = (), peek: int | None = PEEK
+) -> pl.LazyFrame:
     """Open Parquet or CSV files of one shape; ``text`` are CSV columns left as they are."""
     if _is_parquet(files):
-        return pl.scan_parquet(files)
+        return pl.scan_parquet(list(files))
     return pl.scan_csv(
-        files,
+        list(files),
         separator="\t" if ".tsv" in files[0].suffixes else ",",
         schema_overrides=dict.fromkeys(text, pl.String()),
         infer_schema_length=peek,

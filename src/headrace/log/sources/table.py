@@ -10,7 +10,7 @@ import polars as pl
 
 from ...config import Config as Settings
 from ..raw import RawLog
-from ._base import Source, TimeUnit, find_files, read_table
+from ._base import PEEK, Source, TimeUnit, find_files, read_table
 
 
 class Events(Settings):
@@ -145,7 +145,7 @@ def _events(events: Events) -> pl.DataFrame:
         numbers={"value": events.value},
         time=events.time,
         time_unit=events.time_unit,
-        peek=10_000,  # events may be many, and only the time's type is to be guessed
+        peek=PEEK,  # events may be many, and only the time's type is to be guessed
     )
     if events.type is None:
         table = table.with_columns(pl.lit(events.type_name, pl.Categorical).alias("type"))
