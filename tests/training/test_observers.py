@@ -100,3 +100,15 @@ def test_one_bar_a_run_says_what_happens():
 def test_without_a_terminal_nothing_is_shown():
     text, progress = shown(terminal=False)
     assert text.strip() == "" and progress.tasks == []
+
+
+def test_a_run_that_fails_leaves_its_bar_where_it_was():
+    console = Console(file=StringIO(), force_terminal=True, width=120)
+
+    def crash(epoch: int, step: int) -> None:
+        if step == 4:
+            raise OSError("power cut")
+
+    with progress_bars(console) as progress, pytest.raises(OSError, match="power cut"):
+        fit(TinyRanker(), TinyBatches(on_step=crash), Training(), progress=progress)
+    assert (progress.tasks[0].completed, progress.tasks[0].total) == (4, 6)

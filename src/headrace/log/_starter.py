@@ -44,7 +44,7 @@ def render(guess: Guess) -> str:
 def _head(guess: Guess) -> list[str]:
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", guess.path.name.split(".")[0]).strip("_") or "app"
     return [
-        f"# Written by `headrace init` from {guess.path.name}. What is here is guessed: look it over.",
+        f"# Written by `headrace init` from {guess.path.name}: guesses, to be looked over.",
         "# `headrace schema` says what else can be set.",
         f"name = {_text(name)}",
         "seed = 1    # every random choice follows from it",
@@ -70,8 +70,8 @@ def _source(guess: Guess) -> list[str]:
     ]
     if "type" in roles:
         lines.append(_set("type", roles["type"], "its type, such as view or buy"))
-    if "value" in roles:
-        lines.append(_set("value", roles["value"], "a number: money paid, a rating, seconds"))
+    if value := roles.get("value", roles.get("price")):
+        lines.append(_set("value", value, "a number: money paid, a rating, seconds stayed"))
     items = _of(guess, "item")
     if items or roles.keys() & {"category", "price"}:
         lines += ["", "[source.items]    # what is recommended; the first row of an item counts"]
@@ -131,11 +131,13 @@ def _feature(guess: Guess, column: str, name: str, side: Side) -> str:
 
 
 def _samples(guess: Guess) -> list[str]:
-    test = next((days for span, days in TEST_DAYS if guess.days >= span), guess.days / 10)
+    test = next(
+        (days for span, days in TEST_DAYS if guess.days >= span), max(guess.days / 10, 0.02)
+    )
     return [
         "[samples]",
         _set("tasks", [guess.target], "event types to predict"),
-        f"test_days = {_number(test)}     # the last days: reports only",
+        f"test_days = {_number(test)}    # the last days: reports only",
         f"valid_days = {_number(test / 2)}    # the days before: early stopping, calibration",
         "",
         "[samples.negatives]",

@@ -62,8 +62,12 @@ def starter(
     unit = _time_unit(sample[roles["time"]])
     place = f"{path}: column {roles['time']!r}"
     ends_ms = to_ms(pl.concat([ends["first"], ends["last"]]), unit, place)
-    sides = {c: _side(sample, c, roles) for c in sample.columns if c not in roles.values()}
-    kept = {c: side for c, side in sides.items() if _usable(sample[c]) and c not in TAKEN}
+    sides: dict[str, Side] = {
+        c: _side(sample, c, roles) for c in sample.columns if c not in roles.values()
+    }
+    kept: dict[str, Side] = {
+        c: side for c, side in sides.items() if _usable(sample[c]) and c not in TAKEN
+    }
     described = {**kept, **{roles[r]: "item" for r in ("category", "price") if r in roles}}
     return _starter.render(
         Guess(

@@ -52,7 +52,7 @@ class HistoryEncoder(nn.Module):
         self.value = nn.Linear(item_dim, config.dim)
         self.key = nn.Linear(item_dim, self._heads)
         # by type and age, summed where they are used: few rows, so their gradients are dense
-        self.type = nn.Parameter(torch.randn(MAX_TYPES, 1, config.dim + self._heads) * INITIAL_SD)
+        self.kind = nn.Parameter(torch.randn(MAX_TYPES, 1, config.dim + self._heads) * INITIAL_SD)
         self.age = nn.Parameter(torch.randn(1, NUM_AGES, config.dim + self._heads) * INITIAL_SD)
         self.nothing = nn.Parameter(torch.zeros(self.width))
 
@@ -64,8 +64,8 @@ class HistoryEncoder(nn.Module):
         place_BL, side_BL, mask_BL = self._newest(place_E, requests)
         if not len(place_E):
             return self.nothing.expand(len(requests), -1)
-        side_XD, side_XH = (self.type + self.age).flatten(0, 1).split(
-            [self.config.dim, self._heads], dim=1
+        side_XD, side_XH = (
+            (self.kind + self.age).flatten(0, 1).split([self.config.dim, self._heads], dim=1)
         )
         event_BLD = F.embedding(place_BL, self.value(item_UD)) + F.embedding(side_BL, side_XD)
         if self.config.pooling == "attention":

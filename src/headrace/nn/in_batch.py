@@ -27,9 +27,9 @@ class Columns:
     them, then the distinct items of its uniform pool. An item may be in both.
     """
 
-    item_M: Tensor  # (M,) int64
-    count_M: Tensor  # (M,) int64, how often the batch has it there
-    place_N: Tensor  # (N,) int64, the column of each positive
+    item: Tensor  # (M,) int64
+    count: Tensor  # (M,) int64, how often the batch has it there
+    place: Tensor  # (N,) int64, the column of each positive
     num_positive: int  # P, the columns that are positives
 
     @classmethod
@@ -48,9 +48,9 @@ class Columns:
         vector_PD, first = gather_rows(vector_MD[own])
         columns = replace(
             self,
-            item_M=torch.cat([gather_rows(self.item_M[own])[0], self.item_M[pool]]),
-            count_M=torch.cat([gather_rows(self.count_M[own])[0], self.count_M[pool]]),
-            place_N=self.place_N + first,
+            item=torch.cat([gather_rows(self.item[own])[0], self.item[pool]]),
+            count=torch.cat([gather_rows(self.count[own])[0], self.count[pool]]),
+            place=self.place + first,
             num_positive=len(vector_PD),
         )
         return columns, torch.cat([vector_PD, vector_MD[pool]])
@@ -62,18 +62,18 @@ class Columns:
         """
         num_items = len(frequency_I)
         in_batch, uniform = (int(part.sum()) for part in self._sources())
-        count_M, total = frequency_I[self.item_M], int(frequency_I.sum())
+        count_M, total = frequency_I[self.item], int(frequency_I.sum())
         return mixed_log_q(count_M, total, num_items, in_batch, uniform)
 
     def taken(self, row_N: Tensor, num_requests: int) -> Tensor:  # (B, M) bool
         """Which columns hold an item that the request took, wherever that item came from."""
-        distinct_U, place_M = torch.unique(self.item_M, return_inverse=True)
+        distinct_U, place_M = torch.unique(self.item, return_inverse=True)
         taken_BU = torch.zeros(num_requests, len(distinct_U), dtype=torch.bool)
-        taken_BU[row_N, place_M[self.place_N]] = True
+        taken_BU[row_N, place_M[self.place]] = True
         return taken_BU[:, place_M]
 
     def _sources(self) -> tuple[Tensor, Tensor]:
-        return self.count_M[: self.num_positive], self.count_M[self.num_positive :]
+        return self.count[: self.num_positive], self.count[self.num_positive :]
 
 
 def request_softmax(
@@ -90,6 +90,6 @@ def request_softmax(
     logit_BM = score_BM - log_q_M
     lowest = torch.finfo(logit_BM.dtype).min  # -inf would give NaN where a request took everything
     taken_BM = columns.taken(row_N, len(score_BM))
-    negative_BM = (logit_BM + columns.count_M.log()).masked_fill(taken_BM, lowest)
-    loss_N = F.softplus(negative_BM.logsumexp(dim=1)[row_N] - logit_BM[row_N, columns.place_N])
+    negative_BM = (logit_BM + columns.count.log()).masked_fill(taken_BM, lowest)
+    loss_N = F.softplus(negative_BM.logsumexp(dim=1)[row_N] - logit_BM[row_N, columns.place])
     return (loss_N @ weight_N) / max(len(loss_N), 1)

@@ -13,6 +13,7 @@ from .. import config
 from ..data import Requests
 from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
+from ..schema import Schema
 from .embedder import Embedder, distinct
 from .history import HistoryEncoder
 from .mlp import Activation, mlp
@@ -47,7 +48,9 @@ class Towers(nn.Module):
         leave_out: tuple[str, ...] | None = None
         """Features that neither tower sees. Default: ids of users, which memorise."""
 
-    def __init__(self, config: Config, embed: Embedder, *, vectors: int = 1, extra: int = 0) -> None:
+    def __init__(
+        self, config: Config, embed: Embedder, *, vectors: int = 1, extra: int = 0
+    ) -> None:
         """``vectors`` user vectors a request (H), ``extra`` numbers an item (X).
 
         The Embedder stays the model's own: it is passed in wherever it is read.
@@ -93,19 +96,22 @@ class Towers(nn.Module):
 
 
 def embedder(config: Towers.Config, space: FeatureSpace) -> Embedder:
-    """The tables that the towers read. Raises ConfigError if a name does not exist."""
-    schema = space.schema
+    """The tables that the towers read."""
+    left_out = check(config, space.schema)
+    return Embedder(space, ("user", "context", "item"), leave_out=left_out)
+
+
+def check(config: Towers.Config, schema: Schema) -> tuple[str, ...]:
+    """The features that the towers do not see. Raises ConfigError if a name does not exist."""
     if config.history not in schema.sequences:
         raise ConfigError(
             f"history: no sequence {config.history!r}; {suggest(config.history, schema.sequences)}"
         )
-    unknown = [name for name in config.leave_out or () if name not in schema.features]
-    if unknown:
-        raise ConfigError(
-            f"leave_out: no feature {unknown[0]!r}; {suggest(unknown[0], schema.features)}"
-        )
-    ids = [n for n in schema.names("user") if schema.features[n].encode == "id"]
-    leave_out = ids if config.leave_out is None else config.leave_out
-    if set(schema.names("item")) <= set(leave_out):
+    if config.leave_out is None:
+        return tuple(n for n in schema.names("user") if schema.features[n].encode == "id")
+    for name in config.leave_out:
+        if name not in schema.features:
+            raise ConfigError(f"leave_out: no feature {name!r}; {suggest(name, schema.features)}")
+    if set(schema.names("item")) <= set(config.leave_out):
         raise ConfigError("leave_out: names every item feature; leave at least one to the towers")
-    return Embedder(space, ("user", "context", "item"), leave_out=leave_out)
+    return config.leave_out

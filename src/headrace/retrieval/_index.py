@@ -6,9 +6,9 @@ B  queries    I  items, row 0 is none    D  vector width    K  items found a que
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Protocol, final
+from typing import Annotated, Any, Literal, Protocol, final
 
-import faiss
+import faiss as faiss_module
 import numpy as np
 import torch
 from pydantic import Field
@@ -20,6 +20,7 @@ from ..errors import BundleError
 from ..ops import ragged
 from ._base import member
 
+faiss: Any = faiss_module  # its stubs lack what SWIG adds at run time
 SCORES_AT_ONCE = 1 << 24  # of exact search: 64 MB
 GRAPH = "graph"
 
@@ -113,9 +114,7 @@ class Hnsw:
         def build(self, vector_ID: Tensor, available_I: Tensor) -> Hnsw:
             """Link all items."""
             flat_ID = _equally_long(vector_ID)
-            graph = faiss.IndexHNSWFlat(
-                flat_ID.shape[1], self.links, faiss.METRIC_INNER_PRODUCT
-            )
+            graph = faiss.IndexHNSWFlat(flat_ID.shape[1], self.links, faiss.METRIC_INNER_PRODUCT)
             graph.hnsw.efConstruction = self.build_width
             graph.add(flat_ID)
             return Hnsw(self, graph, available_I)
@@ -133,7 +132,7 @@ class Hnsw:
             graph.add(_equally_long(vector_ID)[graph.ntotal :])
             return Hnsw(self, graph, available_I)
 
-    def __init__(self, config: Config, graph: faiss.IndexHNSWFlat, available_I: Tensor) -> None:
+    def __init__(self, config: Config, graph: Any, available_I: Tensor) -> None:
         self.config = config
         self._graph = graph
         self._bits = np.packbits(_shown(available_I).numpy(), bitorder="little")  # Faiss keeps none

@@ -1,4 +1,243 @@
-"""Two towers (Huang et al. 2013, DSSM) trained by sampled softmax, searched by inner product."""
+"""Two towers trained by sampled softmax over in-batch and uniform negatives."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal, final
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import config
+from ..data import Batch, Candidates, Ragged, Requests
+from ..errors import BundleError, ConfigError, suggest
+from ..features import FeatureSpace
+from ..nn.in_batch import Columns, request_softmax
+from ..nn.towers import Towers, check, embedder
+from ..ops import ragged
+from ..samples import Samples
+from ..samples.split import DAY_MS
+from ..training import Trainer, Training
+from ._base import Channel
+from ._index import Exact, Index, IndexConfig
+from ._judge import Judge
+
+NET = "net."  # prefix of the weights among the arrays
+HALF_LIVES = 8  # older events have no say in what is popular now
+LASTING = 0.01  # share of popularity that is of all time: items unsold of late keep an order
+
+
+class Popularity(config.Config):
+    """What is popular now, as a part of every score."""
+
+    weight: float = Field(default=1.0, gt=0, le=10)
+    """Of log popularity against the towers' score."""
+    half_life_days: float = Field(default=14.0, gt=0, le=3650)
+    """A target event counts half after so long."""
+
+
+@final
+class TwoTower(Channel):
+    """User vectors meet item vectors in an inner product, so that items can be indexed.
+
+    Score ``⟨u, v⟩ / τ + b_i``, vectors of length 1. Loss: sampled softmax with the correction
+    ``s - log q`` for in-batch negatives (Yi et al. 2019, "Sampling-bias-corrected neural modeling
+    for large corpus item recommendations", §3), negatives mixed with uniform ones under one
+    proposal q (Yang et al. 2020, "Mixed negative sampling"). Towers after Huang et al. 2013 (DSSM).
+
+    Departures: item frequencies are counted over the training period, not estimated in a stream;
+    all positives of a request are scored by one row and never against each other. ``log_q_weight``
+    below 1 leaves popularity out of the score, in proportion: at 0 it estimates
+    ``log p(i | request) - log q(i)``, to which ``popularity`` adds what is popular now.
+    """
+
+    class Config(Towers.Config):
+        """Settings of TwoTower."""
+
+        kind: Literal["two_tower"] = "two_tower"
+        temperature: float = Field(default=0.07, gt=0, le=1)
+        """τ; inner products lie in [-1, 1], logits in [-1/τ, 1/τ]."""
+        log_q_weight: float = Field(default=1.0, ge=0, le=1)
+        """Share of the sampling correction."""
+        item_bias: bool = False
+        """Let the item tower add a number of the item's own to every score."""
+        popularity: Popularity | None = None
+        """Add what is popular at the end of training. Default: nothing."""
+        skip: str | None = None
+        """A sequence whose items are not returned, since another channel brings them back.
+        Default: none."""
+        requests_per_batch: int = Field(default=256, ge=1, le=100_000)
+        """Requests of a training batch; each brings its positives."""
+        pool: int = Field(default=2048, ge=0, le=1_000_000)
+        """Uniform negatives of a batch, shared by its requests."""
+        judge_at: int = Field(default=100, ge=1, le=10_000)
+        """Validations measure recall in so many items."""
+        training: Training = Training(table_learning_rate=0.05)
+        index: IndexConfig = Exact.Config()
+        """How items are searched."""
+
+        def build(self, space: FeatureSpace) -> TwoTower:
+            """Make the channel. Raises ConfigError if a name does not exist."""
+            check(self, space.schema)
+            sequences = space.schema.sequences
+            if self.skip is not None and self.skip not in sequences:
+                raise ConfigError(
+                    f"skip: no sequence {self.skip!r}; {suggest(self.skip, sequences)}"
+                )
+            return TwoTower(self)
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def fit(self, samples: Samples, name: str, trainer: Trainer) -> TwoTowerRetriever:
+        """Train the towers and index all items; stop early on recall, see ``_judge``."""
+        torch.manual_seed(samples.seed)
+        config, space = self.config, samples.space
+        net = TwoTowerNet(config, space)
+        now_I = log_popularity(samples, config.popularity)
+        judge = Judge(samples, config.judge_at)
+
+        def validate(_: nn.Module) -> float:
+            return judge(TwoTowerRetriever.of(net, now_I, space, Exact.Config()))
+
+        trainer.fit(
+            Objective(net, torch.from_numpy(samples.frequency)),
+            samples.retrieval("train", config.requests_per_batch, pool=config.pool),
+            config.training,
+            name=name,
+            validate=validate if judge.able else None,
+        )
+        return TwoTowerRetriever.of(net, now_I, space, config.index)
+
+    def restore(self, arrays: Mapping[str, Tensor], space: FeatureSpace) -> TwoTowerRetriever:
+        """Take up a trained channel; items that came into the log since are encoded and indexed."""
+        net = TwoTowerNet(self.config, space)
+        weights = {n[len(NET) :]: w for n, w in arrays.items() if n.startswith(NET)}
+        try:
+            net.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise BundleError(f"two_tower: weights do not fit the settings: {reason}") from None
+        net.eval()
+        key_IX, floor = arrays["keys"], arrays["floor"]
+        fresh = torch.arange(len(key_IX), len(space.catalogue))
+        key_IX = torch.cat([key_IX, net.keys(fresh, floor.expand(len(fresh)))])
+        shown_I = space.catalogue.available
+        index = self.config.index.restore(arrays, key_IX, shown_I)
+        return TwoTowerRetriever(net, key_IX, floor, index)
+
+
+class TwoTowerNet(nn.Module):
+    """The towers with their tables, and the score that they share.
+
+    A request's query ``[u, 1] / τ`` and an item's key ``[v, τ b]`` have the score as their product.
+    """
+
+    def __init__(self, config: TwoTower.Config, space: FeatureSpace) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = embedder(config, space)
+        self.towers = Towers(config, self.embed, extra=int(config.item_bias))
+
+    def forward(self, requests: Requests, item_M: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys of requests and distinct items, ``(B, D + 1)`` and ``(M, D + 1)``."""
+        user_BHD, item_MD, bias_MX = self.towers(self.embed, requests, item_M)
+        return self._query(user_BHD[:, 0]), self._key(item_MD, bias_MX.sum(1))
+
+    def queries(self, requests: Requests) -> Tensor:  # (B, D + 1)
+        """Encode requests."""
+        return self._query(self.towers.users(self.embed, requests)[:, 0])
+
+    def keys(self, item_M: Tensor, popularity_M: Tensor) -> Tensor:  # (M, D + 1)
+        """Encode any number of items, their popularity now among their bias."""
+        item_MD, bias_MX = self.towers.items(self.embed, item_M)
+        return self._key(item_MD, bias_MX.sum(1) + popularity_M)
+
+    def _query(self, user_BD: Tensor) -> Tensor:
+        return F.pad(user_BD, (0, 1), value=1.0) / self.config.temperature
+
+    def _key(self, item_MD: Tensor, bias_M: Tensor) -> Tensor:
+        return torch.cat([item_MD, self.config.temperature * bias_M.unsqueeze(1)], dim=1)
+
+
+class Objective(nn.Module):
+    """What the net is trained for."""
+
+    def __init__(self, net: TwoTowerNet, frequency_I: Tensor) -> None:
+        super().__init__()
+        self.net = net
+        self._frequency_I = frequency_I
+
+    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Sampled softmax of the batch's positives."""
+        columns = Columns.of(batch)
+        query_BX, key_MX = self.net(batch.requests, columns.item)
+        columns, key_MX = columns.gather(key_MX)
+        log_q_M = self.net.config.log_q_weight * columns.log_q(self._frequency_I)
+        row_N = batch.candidates.item_id.row
+        score_BM = query_BX @ key_MX.T
+        return {"softmax": request_softmax(score_BM, log_q_M, columns, row_N, batch.weight)}
+
+
+@final
+class TwoTowerRetriever:
+    """Towers and an index over the item vectors."""
+
+    def __init__(self, net: TwoTowerNet, key_IX: Tensor, floor: Tensor, index: Index) -> None:
+        self._net, self._key_IX, self._floor, self._index = net, key_IX, floor, index
+
+    @classmethod
+    def of(
+        cls, net: TwoTowerNet, popularity_I: Tensor, space: FeatureSpace, index: IndexConfig
+    ) -> TwoTowerRetriever:
+        """Index every item; items of later logs will be as popular as the least popular one."""
+        key_IX = net.keys(torch.arange(len(space.catalogue)), popularity_I)
+        built = index.build(key_IX, space.catalogue.available)
+        return cls(net, key_IX, popularity_I.min(), built)
+
+    @property
+    def item_vectors(self) -> Tensor:  # (I, D)
+        """Item vectors of length 1: where items lie, their popularity aside."""
+        return self._key_IX[:, :-1]
+
+    @torch.inference_mode()
+    def retrieve(self, requests: Requests, quota_B: Tensor) -> Candidates:
+        """Find the ``quota_B`` best items of each request."""
+        exclude, skip = requests.exclude, self._net.config.skip
+        if skip is not None:
+            exclude = union(exclude, requests.ragged(f"{skip}.item"))
+        most = int(quota_B.max()) if len(quota_B) else 0
+        found = self._index.search(self._net.queries(requests), most, exclude)
+        return found.take(ragged.head(found.item_id.offsets, quota_B))
+
+    def arrays(self) -> Mapping[str, Tensor]:
+        """Weights, keys, and what the index cannot be rebuilt without."""
+        weights = {f"{NET}{name}": weight for name, weight in self._net.state_dict().items()}
+        return {**weights, "keys": self._key_IX, "floor": self._floor, **self._index.arrays()}
+
+
+def log_popularity(samples: Samples, settings: Popularity | None) -> Tensor:  # (I,)
+    """Weighted log of each item's share of recent target events, as of the end of training."""
+    frequency_I = samples.frequency + 1.0
+    if settings is None:
+        return torch.zeros(len(frequency_I))
+    rows = samples.requests("train", days=HALF_LIVES * settings.half_life_days)
+    taken = samples.truth(rows)
+    age_days = (samples.split.valid_ms - samples.asked(rows).time_ms) / DAY_MS
+    worth_B = torch.from_numpy(0.5 ** (age_days / settings.half_life_days))
+    recent_I = np.bincount(
+        taken.values.numpy(), weights=taken.spread(worth_B).numpy(), minlength=len(frequency_I)
+    )
+    share_I = (1 - LASTING) * recent_I / max(recent_I.sum(), 1e-9)
+    share_I += LASTING * frequency_I / frequency_I.sum()
+    return settings.weight * torch.from_numpy(np.log(share_I)).float()
+
+
+def union(a: Ragged, b: Ragged) -> Ragged:
+    """The distinct values of each row of two columns."""
+    size = 1 + max(int(x.values.max()) if len(x.values) else 0 for x in (a, b))
+    pair = torch.cat([x.row * size + x.values for x in (a, b)]).unique()
+    return Ragged.sized(pair % size, torch.bincount(pair // size, minlength=len(a)))

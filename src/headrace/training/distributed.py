@@ -91,60 +91,32 @@ class Group:
                 dist.broadcast(value, src=0)
 
     def average(self, dense: Parameters, tables: Parameters) -> None:
-        """Average gradients in place.
+        """Average gradients in place; those of tables are sparse with distinct rows.
 
-        Tables come with distinct rows and leave with every process's rows end to end, for the
-        optimiser to sum. Four messages, however many parameters there are. A parameter that has a
-        gradient in no process keeps none.
+        A parameter that has a gradient in no process keeps none.
         """
         if self.size == 1:
             return
-        used = self._average_dense(dense, tables)
-        self._join_rows([p for p, in_use in zip(tables, used, strict=True) if in_use])
-
-    def _average_dense(self, dense: Parameters, tables: Parameters) -> list[bool]:
-        flags = torch.tensor([float(p.grad is not None) for p in (*dense, *tables)])
+        has_grad = torch.tensor([float(p.grad is not None) for p in (*dense, *tables)])
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in dense]
-        flat = self.mean(torch.cat([flags, *(grad.flatten() for grad in grads)]))
-        used = (flat[: len(flags)] > 0).tolist()
-        parts = flat[len(flags) :].split([p.numel() for p in dense])
-        for param, part, in_use in zip(dense, parts, used[: len(dense)], strict=True):
-            param.grad = part.view_as(param) if in_use else None
-        return used[len(dense) :]
+        flat = self.mean(torch.cat([has_grad, *(grad.flatten() for grad in grads)]))
+        in_use = (flat[: len(has_grad)] > 0).tolist()
+        parts = flat[len(has_grad) :].split([p.numel() for p in dense])
+        for param, part, used in zip(dense, parts, in_use[: len(dense)], strict=True):
+            param.grad = part.view_as(param) if used else None
+        for param, used in zip(tables, in_use[len(dense) :], strict=True):
+            if used:
+                param.grad = self._average_rows(param)
 
-    def _join_rows(self, tables: Parameters) -> None:
-        if not tables:
-            return
-        grads = [_rows_of(p) for p in tables]
-        widths = [p.shape[1] for p in tables]
-        mine_T = torch.tensor([len(row_K) for row_K, _ in grads])
-        counts_WT = [c.tolist() for c in self._gather(mine_T, [len(tables)] * self.size)]
-        sizes_WT = [
-            [c * d for c, d in zip(counts_T, widths, strict=True)] for counts_T in counts_WT
-        ]
-        row_W = self._gather(torch.cat([row_K for row_K, _ in grads]), [sum(c) for c in counts_WT])
-        grad_W = self._gather(
-            torch.cat([grad_KD.flatten() for _, grad_KD in grads]), [sum(s) for s in sizes_WT]
-        )
-        row_WT = [row.split(counts) for row, counts in zip(row_W, counts_WT, strict=True)]
-        grad_WT = [grad.split(sizes) for grad, sizes in zip(grad_W, sizes_WT, strict=True)]
-        for t, param in enumerate(tables):
-            row_N = torch.cat([row_T[t] for row_T in row_WT])
-            grad_ND = torch.cat([grad_T[t] for grad_T in grad_WT]).view(-1, widths[t]) / self.size
-            param.grad = row_gradient(param, row_N, grad_ND, distinct=False)
-
-    def _gather(self, value: Tensor, length_W: list[int]) -> list[Tensor]:
-        """Every process's 1-d tensor, in rank order; their lengths are known to all."""
-        padded = torch.cat([value, value.new_zeros(max(length_W) - len(value))])
-        out = [torch.empty_like(padded) for _ in length_W]
-        dist.all_gather(out, padded)
-        return [full[:length] for full, length in zip(out, length_W, strict=True)]
-
-
-def _rows_of(param: nn.Parameter) -> tuple[Tensor, Tensor]:
-    if param.grad is None:
-        return torch.zeros(0, dtype=torch.int64), param.new_zeros(0, param.shape[1])
-    return param.grad.indices()[0], param.grad.values()
+    def _average_rows(self, param: nn.Parameter) -> Tensor:
+        if param.grad is None:
+            row_K, grad_KD = torch.zeros(0, dtype=torch.int64), param.new_zeros(0, param.shape[1])
+        else:
+            row_K, grad_KD = param.grad.indices()[0], param.grad.values()
+        # gloo adds sparse tensors by merging sorted rows, and sorts those not said to be distinct
+        grad = row_gradient(param, row_K, grad_KD, distinct=False)
+        dist.all_reduce(grad)
+        return grad / self.size
 
 
 ALONE = Group(0, 1)

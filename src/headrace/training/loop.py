@@ -95,7 +95,7 @@ def fit(
         if progress is not None and progress.console.is_terminal and group.rank == 0:
             run.observers.append(Bar(progress, name, config.epochs, run.total, done))
         for observer in run.observers:
-            stack.callback(observer.closed)
+            stack.push(lambda error, *_, told=observer: told.closed(finished=error is None))
         run.train()
     return run.history
 
@@ -192,7 +192,6 @@ class _Run:
         loss_P.sum().backward()
         self.optimizer.sum_rows()
         self.group.average(self.optimizer.dense, list(self.optimizer.tables.values()))
-        self.optimizer.sum_rows()
         mean_P = self.group.mean(loss_P.detach())
         return dict(zip(parts, mean_P.tolist(), strict=True))
 

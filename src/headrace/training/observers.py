@@ -30,7 +30,7 @@ class Observer(Protocol):
 
     def validated(self, step: int, value: float) -> None: ...
 
-    def closed(self) -> None: ...
+    def closed(self, *, finished: bool) -> None: ...
 
 
 def progress_bars(console: Console | None = None) -> Progress:
@@ -66,11 +66,12 @@ class Bar:
         self._metric = f"  validation {value:.4f}"
         self._show()
 
-    def closed(self) -> None:
+    def closed(self, *, finished: bool) -> None:
         """Show the last step; an early stop is the end, too."""
         self._show()
-        if self._report is not None:
-            self._progress.update(self._task, total=self._report.step)
+        if finished:
+            done = self._progress.tasks[self._progress.task_ids.index(self._task)].completed
+            self._progress.update(self._task, total=done)
 
     def _show(self) -> None:
         self._shown_s, report = perf_counter(), self._report

@@ -51,6 +51,7 @@ class ScalarLog:
         """Write every validation."""
         self._writer.add_scalar("validation/metric", value, step)
 
-    def closed(self) -> None:
+    def closed(self, *, finished: bool) -> None:
         """Write out what is still in memory."""
+        del finished
         self._writer.close()

@@ -62,11 +62,11 @@ def _channel(truth: Truth, user: int, v: Visit, found: int, key: np.uint64) -> i
     u = uniform(key)
     if u < share[_LASTING]:
         liked = crowd.interest[user, below(mix(key, 1), crowd.interest.shape[1])]
-        return int(shelf.goods[liked].category)
+        return int(shelf.goods[liked]["category"])
     if u < share[_SESSION]:
-        return int(shelf.goods[v.focus].category)
+        return int(shelf.goods[v.focus]["category"])
     if u < share[_SEASONAL]:
-        return int(shelf.goods[crowd.seasonal[user]].category)
+        return int(shelf.goods[crowd.seasonal[user]]["category"])
     return draw_category(shelf, mix(key, 2))
 
 

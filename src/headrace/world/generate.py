@@ -164,7 +164,7 @@ def _live(
                     item = item_P[position]
                     a = respond(truth, user, v, item, position, size, key)
                     at = (a.view_ms, a.cart_ms, a.favourite_ms, a.buy_ms)
-                    price = truth.shelf.goods[item].price
+                    price = truth.shelf.goods[item]["price"]
                     value = (np.float32(a.dwell_s), np.float32(0), np.float32(0), price)
                     for task in range(4):
                         if a.done >> task & 1 and at[task] < end_ms:

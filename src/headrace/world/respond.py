@@ -113,5 +113,5 @@ def answer(
             if a.done:
                 value[b, k, VIEW] = a.dwell_s
             if a.done >> BUY & 1:
-                value[b, k, BUY] = truth.shelf.goods[item].price
+                value[b, k, BUY] = truth.shelf.goods[item]["price"]
     return done, time_ms, value

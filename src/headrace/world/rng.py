@@ -75,7 +75,7 @@ def alias_table(weight_N: Array, offsets: Array, value_N: Array, table: Array) -
         stack = np.empty(size, np.int64)  # small ones from the left, large ones from the right
         small, large = 0, size
         for i in range(size):
-            table[low + i].keep, table[low + i].value = 1.0, value_N[low + i]
+            table[low + i]["keep"], table[low + i]["value"] = 1.0, value_N[low + i]
             if scaled[i] < 1.0:
                 stack[small] = i
                 small += 1
@@ -85,7 +85,7 @@ def alias_table(weight_N: Array, offsets: Array, value_N: Array, table: Array) -
         while small > 0 and large < size:
             small -= 1
             i, j = stack[small], stack[large]
-            table[low + i].keep, table[low + i].other = scaled[i], value_N[low + j]
+            table[low + i]["keep"], table[low + i]["other"] = scaled[i], value_N[low + j]
             scaled[j] -= 1.0 - scaled[i]
             if scaled[j] < 1.0:
                 large += 1
@@ -99,4 +99,4 @@ def alias_draw(table: Array, low: int, high: int, key: np.uint64) -> int:
     place = uniform(key) * (high - low)
     i = int(place)
     row = table[low + i]
-    return int(row.value if place - i < row.keep else row.other)
+    return int(row["value"] if place - i < row["keep"] else row["other"])

@@ -24,8 +24,8 @@ Array = NDArray[Any]
 def utility(truth: Truth, user: int, v: Visit, item: int) -> float:
     """What the user sees in the item on this visit, in log-odds, up to a constant."""
     shelf, crowd, r = truth.shelf, truth.crowd, truth.rules
-    total = r.quality * shelf.goods[item].quality
-    total -= r.price * crowd.price_sense[user] * shelf.goods[item].price_z
+    total = r.quality * shelf.goods[item]["quality"]
+    total -= r.price * crowd.price_sense[user] * shelf.goods[item]["price_z"]
     if r.lasting != 0.0:
         nearest = -1.0
         for m in range(crowd.interest.shape[1]):
@@ -38,9 +38,9 @@ def utility(truth: Truth, user: int, v: Visit, item: int) -> float:
     if r.long_term != 0.0:
         total += r.long_term * _taste(truth, user, v, item)
     if r.interaction != 0.0:
-        total += r.interaction * r.table[crowd.segment[user], shelf.goods[item].make]
+        total += r.interaction * r.table[crowd.segment[user], shelf.goods[item]["make"]]
     if v.scene == SEQUEL:
-        category = shelf.goods[item].category
+        category = shelf.goods[item]["category"]
         total += r.order if category == v.ahead else 0.0
         total -= r.order if category == v.behind else 0.0
     return total
@@ -50,10 +50,10 @@ def utility(truth: Truth, user: int, v: Visit, item: int) -> float:
 def _taste(truth: Truth, user: int, v: Visit, item: int) -> float:
     """A fair coin for each (user, need), +1 or -1, tossed anew in each of the need's lifetimes."""
     shelf, r = truth.shelf, truth.rules
-    category = int(shelf.goods[item].category)
+    category = int(shelf.goods[item]["category"])
     if not in_ring(truth, v.ring, category):
         return 0.0
-    need = (category % shelf.num_groups) * r.styles + shelf.goods[item].style
+    need = (category % shelf.num_groups) * r.styles + shelf.goods[item]["style"]
     key = mix(mix(mix(r.seed, user), TASTE), need)
     if r.lifetime_ms > 0.0:
         age = (v.time_ms - r.start_ms) / r.lifetime_ms + uniform(key)

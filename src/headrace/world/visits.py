@@ -86,7 +86,7 @@ def visit(truth: Truth, user: int, session: int, page: int, time_ms: int, page_m
         else:
             ahead = int(shelf.walk_ring[(first + way * r.steps) % size])
             behind = int(shelf.walk_ring[(first - way) % size])
-    peak = (shelf.root[shelf.goods[truth.crowd.seasonal[user]].category] + 0.5) / shelf.num_roots
+    peak = (shelf.root[shelf.goods[truth.crowd.seasonal[user]]["category"]] + 0.5) / shelf.num_roots
     season = max(0.0, math.cos(2.0 * math.pi * ((time_ms - r.start_ms) / r.season_ms - peak)))
     focus, intent = _focus(truth, user, ring, mix(key, FOCUS)), normal(mix(key, INTENT))
     return Visit(time_ms, page_ms, scene, focus, season, intent, shows, ahead, behind, ring)
@@ -101,7 +101,7 @@ def _focus(truth: Truth, user: int, ring: Ring, key: np.uint64) -> int:
         k = mix(key, attempt)
         if uniform(k) < truth.rules.loyalty:
             liked = interest[user, below(mix(k, 1), interest.shape[1])]
-            category = int(shelf.goods[liked].category)
+            category = int(shelf.goods[liked]["category"])
         else:
             category = draw_category(shelf, mix(k, 2))
         item = draw_in_category(shelf, category, mix(k, 3))

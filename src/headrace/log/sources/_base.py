@@ -200,7 +200,9 @@ def _datetime_ms(time: pl.Series, place: str) -> pl.Series:
             f'{place} holds numbers, such as {_first(time)}; set time_unit = "s", "ms" or "us"'
         )
     if isinstance(time.dtype, pl.String):
-        parsed = time.str.to_datetime(time_zone="UTC", time_unit="ms", strict=False)
+        parsed = time.str.strip_suffix(" UTC").str.to_datetime(
+            time_zone="UTC", time_unit="ms", strict=False
+        )
         wrong = time.filter(parsed.is_null() & time.is_not_null())
         if wrong.len():
             raise DataError(

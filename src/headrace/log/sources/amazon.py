@@ -59,6 +59,10 @@ class Amazon(Source):
         """Which of a product's categories, from coarse to fine, is its category here; the first,
         0, is the same for most products of a file. Products with fewer have their finest."""
 
+        def build(self) -> Amazon:
+            """Make the source."""
+            return Amazon(self)
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config = config

@@ -47,6 +47,10 @@ class CompleteJourney(Source):
         timezone: str = "America/New_York"
         """Whose wall clock times become."""
 
+        def build(self) -> CompleteJourney:
+            """Make the source."""
+            return CompleteJourney(self)
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config = config

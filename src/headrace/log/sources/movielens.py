@@ -35,6 +35,10 @@ class Movielens(Source):
         name: str = "ml-100k"
         """What the files are called before their endings."""
 
+        def build(self) -> Movielens:
+            """Make the source."""
+            return Movielens(self)
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config = config

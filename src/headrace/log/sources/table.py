@@ -116,6 +116,10 @@ class Table(Source):
         event_types: tuple[str, ...] = ()
         """Types in the order of their codes; others follow by name."""
 
+        def build(self) -> Table:
+            """Make the source."""
+            return Table(self)
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config = config

@@ -42,6 +42,10 @@ class Taobao(Source):
         last_day: date = date(2017, 12, 3)
         """Later events are dropped."""
 
+        def build(self) -> Taobao:
+            """Make the source."""
+            return Taobao(self)
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config = config
