@@ -143,7 +143,8 @@ def fit_merge(
     """Learn on validation requests what a place in each channel's list is worth."""
     rows, truth = samples.first_requests("valid")
     requests = samples.features(rows)
-    return Merge.fit(retrieve(channels, requests, quota), truth)
+    novel = without_seen(requests, samples, rows)
+    return Merge.fit([(retrieve(channels, r, quota), truth) for r in (requests, novel)])
 
 
 def retrieve(

@@ -1,5 +1,6 @@
 """The live store against brute force, and against kill -9."""
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def rows(events):
     columns = [getattr(events, f).tolist() for f in FIELDS]
     flat = list(zip(*columns, strict=True))
     ends = events.offsets.tolist()
-    return [flat[a:z] for a, z in zip(ends, ends[1:], strict=False)]
+    return [flat[a:z] for a, z in itertools.pairwise(ends)]
 
 
 class BruteForce:
@@ -143,7 +144,9 @@ def test_the_oldest_event_ids_are_forgotten(log, monkeypatch):
     store.append([[event(i, time_ms=NOW + 100 + i) for i in range(3)]])
     later = [event(0, time_ms=NOW + 200), event(2, time_ms=NOW + 201)]
     assert store.append([later]) == [(1, 1)]  # 0 is forgotten, 2 is not
-    assert store.append([[event(7, time_ms=NOW + 100)]]) == [(0, 1)]  # said before, if by another id
+    assert store.append([[event(7, time_ms=NOW + 100)]]) == [
+        (0, 1)
+    ]  # said before, if by another id
 
 
 def test_more_ties_than_one_look_finds(log):
@@ -206,7 +209,9 @@ def test_a_grown_log_takes_over(log, tmp_path):
 
 def test_events_of_another_log_are_left_out(log, tmp_path, caplog):
     journal = Journal(tmp_path / "j", live.KIND)
-    journal.append([tuple(e) for e in (event(1, item="gone"), event(2, kind="share"), event(3, "n1"))])
+    journal.append(
+        [tuple(e) for e in (event(1, item="gone"), event(2, kind="share"), event(3, "n1"))]
+    )
     journal.close()
     store = LiveStore(log, Journal(tmp_path / "j", live.KIND))
     assert store.num_events == 1

@@ -199,6 +199,23 @@ def test_requests_with_keys_keep_context_and_groups(tmp_path: Path) -> None:
     assert log.manifest.context == ("store",)
 
 
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([True, False, None], ["true", "false", "<unknown>"]),
+        ([0.5, -1.25, None], ["0.5", "-1.25", "<unknown>"]),
+        ([2**40, -(2**40), None], [str(2**40), str(-(2**40)), "<unknown>"]),
+        ([7, None, 9], ["7", "<unknown>", "9"]),
+        (pl.Series(["b", "a", "b"], dtype=pl.Categorical), ["b", "a", "b"]),
+        (pl.Series([0, 1, 2]).cast(pl.Date), ["1970-01-01", "1970-01-02", "1970-01-03"]),
+    ],
+)
+def test_context_of_any_type_is_coded_by_name(tmp_path: Path, values: object, names: list) -> None:
+    requests = pl.DataFrame({"user": [1, 2, 3], "time_ms": [5] * 3, "where": values})
+    log = write_log(tmp_path, raw_log([(1, 10, 5, "buy")], requests=requests), "a")
+    assert [log.vocab["where"][c] for c in log.request("where")] == names
+
+
 def test_appended_requests_and_exposures_follow_the_old_ones(tmp_path: Path) -> None:
     def day(user: int, time: int, item: int, **more: str) -> RawLog:
         return raw_log(

@@ -81,7 +81,8 @@ def codes(ids: pl.Series, table: pl.DataFrame, key: str) -> Array:  # (N,) int32
         .join(rows, on="name", how="left")
         .select("id", pl.col("row").cast(pl.Int32).fill_null(0))
     )
-    if not isinstance(ids.dtype, pl.String) and mapping.height:
+    whole = ids.dtype.is_integer() or isinstance(ids.dtype, pl.Categorical | pl.Enum)
+    if whole and mapping.height:
         key_of, lowest, span = _dense(mapping["id"])
         if span <= max(DENSE * len(ids), MIN_SPAN):
             look_up = np.zeros(span + 1, np.int32)  # the last is for null

@@ -12,7 +12,7 @@ from .write import write_log
 
 
 class Source(Protocol):
-    """Where a log comes from; the adapters in ``sources`` are such."""
+    """Where a log comes from; the adapters in ``sources`` are such, all of them FileSources."""
 
     def read(self) -> RawLog:
         """Everything there is."""

@@ -22,7 +22,7 @@ class RawLog:
     """What an adapter hands over. Ids may be integers or strings; every frame may hold more rows.
 
     events      user, item, time_ms (unix epoch); optional: type (default "event"), value (default
-                0), request (a key of ``requests``)
+                0), request (a key of ``requests``, which come with the same RawLog)
     items       item; optional: category, price, further attributes
     users       user, further attributes
     requests    user, time_ms; optional: request (the key), group (a key of ``exposures``), and

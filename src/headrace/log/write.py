@@ -119,9 +119,10 @@ def _encode(
 def _sorted_events(
     events: Columns, users: pl.DataFrame, old: Log | None, notes: Notes
 ) -> tuple[Columns, Array | None]:
-    """New events in (user, time, item, type) order without repeats, and where old ones take them.
+    """New events in (user, time, item, type) order, and where among the old ones each belongs.
 
-    Empties ``events`` on the way, so that each column is held twice for a moment only.
+    Repeats, of old events too, are left out. Empties ``events`` on the way, so that each column is
+    held twice for a moment only.
     """
     order, offsets, repeats = _order.sort_rows(
         events.pop("user"), users.height, events["time_ms"], events["item"], events["type"]

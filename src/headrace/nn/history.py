@@ -43,39 +43,40 @@ class HistoryEncoder(nn.Module):
         heads: int = Field(default=4, ge=1, le=64)
         """Weighted means under attention; their vectors are laid side by side."""
 
-    def __init__(self, config: Config, sequence: str, item_dim: int) -> None:
+    def __init__(self, config: Config, sequence: str, item_dim: int, direct: int = 0) -> None:
         """``sequence`` is the schema's name; ``item_dim`` the width of an item's features."""
         super().__init__()
-        self.config, self.sequence = config, sequence
-        self._heads = config.heads if config.pooling == "attention" else 1
+        self.config, self.sequence, self.direct = config, sequence, direct
+        self._heads = (config.heads if config.pooling == "attention" else 1)
         self.width = self._heads * config.dim
         self.value = nn.Linear(item_dim, config.dim)
-        self.key = nn.Linear(item_dim, self._heads)
+        H = self._heads + direct
+        self.key = nn.Linear(item_dim, H)
         # by type and age, summed where they are used: few rows, so their gradients are dense
-        self.kind = nn.Parameter(torch.randn(MAX_TYPES, 1, config.dim + self._heads) * INITIAL_SD)
-        self.age = nn.Parameter(torch.randn(1, NUM_AGES, config.dim + self._heads) * INITIAL_SD)
+        self.kind = nn.Parameter(torch.randn(MAX_TYPES, 1, config.dim + H) * INITIAL_SD)
+        self.age = nn.Parameter(torch.randn(1, NUM_AGES, config.dim + H) * INITIAL_SD)
         self.nothing = nn.Parameter(torch.zeros(self.width))
 
-    def forward(self, item_UD: Tensor, place_E: Tensor, requests: Requests) -> Tensor:
+    def forward(self, item_UD: Tensor, place_E: Tensor, requests: Requests, vector_UX=None):
         """Encode each request's history, ``(B, width)``.
 
         ``item_UD`` are features of the distinct items U; event e is of item ``place_E[e]``.
         """
         place_BL, side_BL, mask_BL = self._newest(place_E, requests)
         if not len(place_E):
-            return self.nothing.expand(len(requests), -1)
-        side_XD, side_XH = (
-            (self.kind + self.age).flatten(0, 1).split([self.config.dim, self._heads], dim=1)
-        )
+            return self.nothing.expand(len(requests), -1), torch.zeros(len(requests), self.direct, vector_UX.shape[1])
+        side_XD, side_XH = (self.kind + self.age).flatten(0, 1).split([self.config.dim, self._heads+self.direct], dim=1)
         event_BLD = F.embedding(place_BL, self.value(item_UD)) + F.embedding(side_BL, side_XD)
-        if self.config.pooling == "attention":
-            logit_BLH = F.embedding(place_BL, self.key(item_UD)) + F.embedding(side_BL, side_XH)
-        else:
-            logit_BLH = torch.zeros(*mask_BL.shape, 1)
+        logit_BLH = F.embedding(place_BL, self.key(item_UD)) + F.embedding(side_BL, side_XH)
+        if self.config.pooling == "mean":
+            logit_BLH = logit_BLH * 0
         lowest = torch.finfo(logit_BLH.dtype).min  # -inf would make an empty row NaN
         weight_BLH = logit_BLH.masked_fill(~mask_BL.unsqueeze(-1), lowest).softmax(dim=1)
-        pooled_BW = (weight_BLH.transpose(1, 2) @ event_BLD).flatten(1)
-        return torch.where(mask_BL.any(1, keepdim=True), pooled_BW, self.nothing)
+        w=weight_BLH.transpose(1, 2)
+        pooled_BW = (w[:, :self._heads] @ event_BLD).flatten(1)
+        some = mask_BL.any(1, keepdim=True)
+        direct = (w[:, self._heads:] @ F.embedding(place_BL, vector_UX)) * some.unsqueeze(2) if self.direct else None
+        return torch.where(some, pooled_BW, self.nothing), direct
 
     def _newest(self, place_E: Tensor, requests: Requests) -> tuple[Tensor, Tensor, Tensor]:
         """Place among the items, type and age as one id, and whether there is an event."""

@@ -45,6 +45,7 @@ class Towers(nn.Module):
         """Widths of the item tower's hidden layers."""
         activation: Activation = "relu"
         dropout: float = Field(default=0.0, ge=0, lt=1)
+        shortcut: bool = False
         leave_out: tuple[str, ...] | None = None
         """Features that neither tower sees. Default: ids of users, which memorise."""
 
@@ -59,7 +60,8 @@ class Towers(nn.Module):
         self._shape = (vectors, config.dim)
         self.dim, self.extra = config.dim, extra
         width = embed.dim("item")
-        self.history = HistoryEncoder(config.encoder, config.history, width)
+        self.history = HistoryEncoder(config.encoder, config.history, width, vectors if config.shortcut else 0)
+        self.gain = nn.Parameter(torch.zeros(vectors, 1))
         inputs = self.history.width + embed.dim("user", "context")
         rule, dropout = config.activation, config.dropout
         user = (inputs, *config.user_hidden, vectors * config.dim)
@@ -74,10 +76,17 @@ class Towers(nn.Module):
         events_E = requests.ragged(f"{self.history.sequence}.item").values
         items_U, (place_E, place_M) = distinct(events_E, item_M)
         feature_UF = embed.items(items_U)
-        pooled_BW = self.history(feature_UF, place_E, requests)
+        if self.history.direct:
+            vector_UD, extra_UX = self._item(feature_UF)
+            item, extra = vector_UD[place_M], extra_UX[place_M]
+        else:
+            vector_UD=None; item, extra = self._item(feature_UF[place_M])
+        pooled_BW, direct = self.history(feature_UF, place_E, requests, vector_UD)
         user_BX = self.user_tower(torch.cat([pooled_BW, embed.request(requests)], dim=1))
-        user_BHD = F.normalize(user_BX.unflatten(1, self._shape), dim=2)
-        return user_BHD, *self._item(feature_UF[place_M])
+        user_BHD = user_BX.unflatten(1, self._shape)
+        if self.history.direct:
+            user_BHD = user_BHD + self.gain.exp()*F.normalize(direct, dim=2)
+        return F.normalize(user_BHD, dim=2), item, extra
 
     def users(self, embed: Embedder, requests: Requests) -> Tensor:  # (B, H, D)
         """Encode requests alone."""

@@ -67,11 +67,14 @@ class Samples:
     @cached_property
     def frequency(self) -> Array:
         """Target events of each item in the training period, ``(I,) int64``."""
-        item, kind = self.log.event("item"), self.log.event("type")
-        counted = (np.asarray(self.log.event("time_ms")) < self.split.valid_ms) & (
-            (self._target_mask >> np.asarray(kind).astype(np.int64)) & 1
-        ).astype(bool)
-        return np.bincount(np.asarray(item)[counted], minlength=self.log.manifest.num_items)
+        item = np.asarray(self.log.event("item"))[self.counted()]
+        return np.bincount(item, minlength=self.log.manifest.num_items)
+
+    def counted(self) -> Array:
+        """Which events are target events before the validation period, ``(E,) bool``."""
+        kind = np.asarray(self.log.event("type")).astype(np.int64)
+        early = np.asarray(self.log.event("time_ms")) < self.split.valid_ms
+        return early & ((self._target_mask >> kind) & 1).astype(bool)
 
     def requests(self, part: Part, *, days: float | None = None) -> Array:
         """Requests of a part that ended in a target event, in order of time."""

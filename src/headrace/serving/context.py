@@ -42,7 +42,11 @@ class Contexts:
         self._newest = _newest_groups(log)
 
     def situation(
-        self, given: Mapping[str, str | int | float], user: int, warnings: list[str]
+        self,
+        given: Mapping[str, str | int | float],
+        user: int,
+        warnings: list[str],
+        place: str = "",
     ) -> Situation:
         """Encode what a request says of its context.
 
@@ -52,7 +56,7 @@ class Contexts:
         for name in given:
             if name not in self.names:
                 near = suggest(name, self.names)
-                raise RequestError(f"context.{name}: no context column of the log; {near}")
+                raise RequestError(f"{place}context.{name}: no context column of the log; {near}")
         codes = self._last(user)
         for at, name in enumerate(self.names):
             if name in given:

@@ -29,6 +29,7 @@ class Reading:
     """One request in numbers of the log."""
 
     ask: Ask
+    place: str  # what messages call it
     user: int
     known: bool
     time_ms: int
@@ -68,13 +69,14 @@ class Reader:
         user = self._store.user(ask.user) if ask.user is not None else 0
         time_ms = self._time(ask, user)
         tail = self._tail(ask.history or [], time_ms, warnings, place)
-        situation = self._contexts.situation(ask.context, user, warnings)
+        situation = self._contexts.situation(ask.context, user, warnings, place)
         exclude = self._store.items.rows(ask.filters.exclude).tolist()
         for raw, row in zip(ask.filters.exclude, exclude, strict=True):
             if row == 0:
                 warnings.append(f"filters.exclude: no item {raw!r} in the log")
         return Reading(
             ask,
+            place,
             user if tail is None else ANONYMOUS + at,
             user > 0,
             time_ms,

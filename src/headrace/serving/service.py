@@ -103,10 +103,15 @@ class Service:
         self._observers.append(observe)
 
     def recommend(
-        self, *, user: str | None = None, k: int | None = None, explain: bool = False
+        self,
+        *,
+        user: str | None = None,
+        k: int | None = None,
+        time_ms: int | None = None,
+        explain: bool = False,
     ) -> Recommendation:
         """A slate for one user, or for nobody in particular."""
-        return self.answer([Ask(user=user, k=k, explain=explain)])[0]
+        return self.answer([Ask(user=user, k=k, time_ms=time_ms, explain=explain)])[0]
 
     def answer(self, asks: Sequence[Ask]) -> list[Recommendation]:
         """A slate for each request. Requests with equal filters run through the cascade together.
@@ -151,7 +156,7 @@ class Service:
     def _answer_together(
         self, readings: Sequence[Reading], store: BehaviorStore
     ) -> list[Recommendation]:
-        cascade = self.shelf.under(readings[0].ask.filters)
+        cascade = self.shelf.under(readings[0].ask.filters, readings[0].place)
         requests = self.requests(readings, store)
         k_B = torch.tensor([reading.ask.k or 0 for reading in readings])
         served = self._run(cascade, requests, k_B, store)

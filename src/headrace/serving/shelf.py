@@ -73,7 +73,7 @@ class Shelf:
         self._apply(item, change)
         return item
 
-    def under(self, filters: Filters) -> Cascade:
+    def under(self, filters: Filters, place: str = "") -> Cascade:
         """The cascade that shows only what the filters' categories and price allow."""
         key = shown(filters)
         if key == EVERYTHING:
@@ -81,7 +81,7 @@ class Shelf:
         if key not in self._filtered:
             if len(self._filtered) >= CACHED:
                 self._filtered.clear()
-            hidden = torch.nonzero(~self._allowed(filters))[:, 0]
+            hidden = torch.nonzero(~self._allowed(filters, f"{place}filters"))[:, 0]
             catalogue = self.cascade.catalogue.withdraw(hidden)
             self._filtered[key] = self.cascade.with_catalogue(catalogue)
         return self._filtered[key]
@@ -91,26 +91,26 @@ class Shelf:
         if self._journal is not None:
             self._journal.close()
 
-    def _allowed(self, filters: Filters) -> Tensor:  # (I,) bool
+    def _allowed(self, filters: Filters, place: str) -> Tensor:  # (I,) bool
         catalogue = self.cascade.catalogue
         allowed = torch.ones(len(catalogue), dtype=torch.bool)
         if filters.categories is not None:
-            codes = self._codes("categories", filters.categories)
+            codes = self._codes(f"{place}.categories", filters.categories)
             allowed &= torch.isin(catalogue.category, codes)
         if filters.not_categories:
-            codes = self._codes("not_categories", filters.not_categories)
+            codes = self._codes(f"{place}.not_categories", filters.not_categories)
             allowed &= ~torch.isin(catalogue.category, codes)
         if filters.price_max is not None:
             if PRICE not in catalogue.columns:
-                raise RequestError("filters.price_max: items have no price")
+                raise RequestError(f"{place}.price_max: items have no price")
             allowed &= catalogue.columns[PRICE] <= filters.price_max
         return allowed
 
-    def _codes(self, field: str, names: list[str]) -> Tensor:
+    def _codes(self, place: str, names: list[str]) -> Tensor:
         for name in names:
             if name not in self._categories:
                 raise RequestError(
-                    f"filters.{field}: no category {name!r}; {_near(name, self._categories)}"
+                    f"{place}: no category {name!r}; {_near(name, self._categories)}"
                 )
         return torch.tensor([self._categories[name] for name in names], dtype=torch.int64)
 

@@ -16,7 +16,7 @@ def warm_up(service: Service) -> None:
     active = np.argsort(np.diff(log.event("user_offsets")), kind="stable")[-ROUNDS:]
     known = [log.users["user"][int(row)] for row in active]
     items = [log.items["item"][row] for row in (1, min(2, log.manifest.num_items - 1))]
-    history = [PastEvent(item=item, type=service.types[0]) for item in items]
+    history = [PastEvent(item=item, type=log.manifest.event_types[0]) for item in items]
     for user in known:
         service.answer([Ask(user=user, explain=True)])
         service.answer([Ask(history=history, filters=Filters(new_to_user=True))])

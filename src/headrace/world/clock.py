@@ -27,7 +27,7 @@ _TRAFFIC = np.array(
 )
 _BUSY = np.concatenate([[0.0], np.cumsum(_TRAFFIC / _TRAFFIC.sum())]) * DAY_MS  # (25,) at the hour
 MAX_SPEED = float(_TRAFFIC.max() / _TRAFFIC.mean())  # of the busy clock against the wall clock
-_MARGIN = 0.01  # of a window, left free at both ends: rounding cannot change the session
+_MARGIN = 0.01  # of a window, free at both ends: rounding cannot change the session
 
 
 @leaf
@@ -53,12 +53,11 @@ def begin(
     key: np.uint64, window_ms: float, session: int, pages: int, start_ms: int
 ) -> tuple[int, int]:
     """When a session begins, unix ms, and how long a page lasts. ``key`` is the session's."""
-    opens = wall_ms(session * window_ms)
-    width = wall_ms((session + 1) * window_ms) - opens
-    usable = width * (1.0 - 2.0 * _MARGIN)
-    page_ms = int(min(PAGE_MS, usable / pages))
-    free = usable - page_ms * pages
-    begins = opens + width * _MARGIN + free * uniform(mix(key, START))
+    opens = (session + _MARGIN) * window_ms  # on the busy clock
+    closes = wall_ms((session + 1 - _MARGIN) * window_ms)  # on the wall clock
+    page_ms = int(min(PAGE_MS, (closes - wall_ms(opens)) / pages))
+    latest = busy_ms(closes - page_ms * pages)
+    begins = wall_ms(opens + max(latest - opens, 0.0) * uniform(mix(key, START)))
     return start_ms + int(begins), page_ms
 
 

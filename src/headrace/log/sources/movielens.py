@@ -17,13 +17,13 @@ import polars as pl
 from ...config import Config as Settings
 from ...errors import DataError
 from ..raw import RawLog
-from ._base import Source, check_names, find_files, readable, to_ms
+from ._base import FileSource, check_names, find_files, readable, to_ms
 
 PARTS = (".inter", ".item", ".user")
 
 
 @final
-class Movielens(Source):
+class Movielens(FileSource):
     """Reads ratings as events of type rate; a movie's category is the first of its genres."""
 
     class Config(Settings):

@@ -10,7 +10,7 @@ import polars as pl
 
 from ...config import Config as Settings
 from ..raw import RawLog
-from ._base import PEEK, Source, TimeUnit, find_files, read_table
+from ._base import PEEK, FileSource, TimeUnit, find_files, read_table
 
 
 class Events(Settings):
@@ -96,7 +96,7 @@ class Exposures(Settings):
 
 
 @final
-class Table(Source):
+class Table(FileSource):
     """Reads events, and where they are given items, users, requests and exposures."""
 
     class Config(Settings):

@@ -15,7 +15,7 @@ import polars as pl
 
 from ...config import Config as Settings
 from ..raw import RawLog
-from ._base import Source, find_files, local_ms, readable
+from ._base import FileSource, find_files, local_ms, readable
 
 BEHAVIORS = ("pv", "cart", "fav", "buy")
 COLUMNS = {
@@ -28,7 +28,7 @@ COLUMNS = {
 
 
 @final
-class Taobao(Source):
+class Taobao(FileSource):
     """Reads UserBehavior.csv; event types are pv (view), cart, fav (favourite) and buy."""
 
     class Config(Settings):

@@ -1,0 +1,129 @@
+"""The vector-product pre-ranker: item vectors made once a bundle, one inner product a candidate."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data import Candidates, Ragged, Requests
+from ..errors import BundleError
+from ..features import FeatureSpace
+from ..nn.embedder import distinct
+from ..nn.towers import Towers, embedder
+from ._base import PreRanker, PreRankerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The user half or the item half of the scores, stamped with the weights it came from."""
+
+    vectors: Tensor  # (B, T, X) of requests or (I, X) of items
+    version: str
+
+
+@final
+class Vector(PreRanker):
+    """``p_t = σ(s_t ⟨u_t, v⟩ + b_t + c_t)``: a user vector a task, one item vector, of length 1.
+
+    Source: the vector-product model that COLD (arXiv:2007.16122, section 3) replaces, with the
+    normalised towers and the scaled product of PFD (arXiv:1907.05171, appendix). Departures: the
+    scale ``s_t`` is learned; the item tower may say a number ``c_t`` of its own for each task,
+    which popularity needs and a unit vector hardly holds. No cross features, by construction.
+
+    Scale and biases are folded into the vectors: a score is one inner product of width
+    ``X = D + T + 1``. Parts of different versions are refused: a user vector says nothing about
+    item vectors of other weights.
+    """
+
+    reads_cross = False
+
+    class Config(PreRankerConfig, Towers.Config):
+        """Settings of Vector."""
+
+        kind: Literal["vector"] = "vector"
+        scale: float = Field(default=5.0, gt=0, le=100)
+        """What a learned scale starts from."""
+        item_bias: bool = True
+        """Let the item tower add a number of the item's own to every task's logit."""
+
+        def build(self, space: FeatureSpace, tasks: tuple[str, ...]) -> Vector:
+            return Vector(self, space, tasks)
+
+    def __init__(self, config: Config, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
+        super().__init__()
+        self.config, self.tasks = config, tasks
+        size = len(tasks)
+        self.embed = embedder(config, space)
+        extra = size if config.item_bias else 0
+        self.towers = Towers(config, self.embed, vectors=size, extra=extra)
+        self.scale = nn.Parameter(torch.full((size, 1), config.scale).log())
+        self.bias = nn.Parameter(torch.zeros(size, 1))
+        self._items: Part | None = None
+
+    def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
+        if self._items is not None:
+            return inner_products(self.users(requests), self._items, candidates.item_id)
+        item_M, (place_N,) = distinct(candidates.item_id.values)
+        user_BTD, item_MD, own_MT = self.towers(self.embed, requests, item_M)
+        users = Part(self._fold(user_BTD), "")
+        items = Part(self._extend(item_MD, own_MT), "")
+        return inner_products(users, items, candidates.item_id.with_values(place_N))
+
+    def freeze(self, chunk: int = 65_536) -> None:
+        """Leave training for good: make the item part."""
+        del chunk  # towers have their own
+        self.eval()
+        every = torch.arange(len(self.embed.item_ids))
+        self._items = Part(self._extend(*self.towers.items(self.embed, every)), self.version())
+
+    def users(self, requests: Requests) -> Part:
+        """The user part: once a request, whatever the number of candidates."""
+        if self._items is None:
+            raise RuntimeError("freeze first: weights in training have no version")
+        user_BTD = self.towers.users(self.embed, requests)
+        return Part(self._fold(user_BTD), self._items.version)
+
+    @property
+    def items(self) -> Part:
+        """The item part, a row an item of the catalogue."""
+        if self._items is None:
+            raise RuntimeError("freeze first: weights in training have no item part")
+        return self._items
+
+    def version(self) -> str:
+        """Hash of the weights."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, weight in self.state_dict().items():
+            digest.update(name.encode())
+            digest.update(weight.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def _fold(self, user_BTD: Tensor) -> Tensor:  # (B, T, X)
+        size = len(self.tasks)
+        own_BTT = torch.eye(size).expand(len(user_BTD), -1, -1)
+        bias_BT1 = self.bias.expand(len(user_BTD), -1, -1)
+        return torch.cat([user_BTD * self.scale.exp(), own_BTT, bias_BT1], dim=2)
+
+    def _extend(self, item_MD: Tensor, own_MT: Tensor) -> Tensor:  # (M, X)
+        missing = len(self.tasks) - own_MT.shape[1]
+        return F.pad(torch.cat([item_MD, F.pad(own_MT, (0, missing))], dim=1), (0, 1), value=1.0)
+
+
+def inner_products(users: Part, items: Part, item_id: Ragged) -> Tensor:  # (N, T)
+    """Logits of candidates ``item_id``, rows of the item part, a row of candidates a request.
+
+    Raises BundleError if the parts are of different versions.
+    """
+    if users.version != items.version:
+        raise BundleError(
+            f"preranking: user vectors of version {users.version}, item vectors of version "
+            f"{items.version}; take both from one bundle"
+        )
+    user_NTX = item_id.spread(users.vectors)
+    return torch.einsum("ntx,nx->nt", user_NTX, items.vectors[item_id.values])
