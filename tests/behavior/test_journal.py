@@ -163,3 +163,12 @@ def test_a_disk_too_broken_to_clean_up(path, monkeypatch):
 
 def read_only(path):
     return Journal(path, "events", writable=False).records
+
+
+def test_what_is_no_file(tmp_path):
+    for writable in (True, False):
+        with pytest.raises(DataError, match="Is a directory"):
+            Journal(tmp_path, "events", writable=writable)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"cannot be opened \(File exists|Not a directory"):
+        Journal(tmp_path / "file" / "journal", "events")

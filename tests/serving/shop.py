@@ -41,7 +41,7 @@ QUOTA = {"popular": 12, "own": 12, "retrieval": 20, "preranking": 8, "reranking"
 def raw_log(groups="place"):
     """Each user comes once a day to a store; what is shown there changes by week.
 
-    With ``groups="request"`` every visit was shown a list of its own.
+    Nobody ever took the last item. With ``groups="request"`` every visit was shown a list of its own.
     """
     rng = np.random.default_rng(5)
     visit = np.arange(USERS * DAYS)
@@ -58,7 +58,7 @@ def raw_log(groups="place"):
         }
     )
     events = requests.select("request", "user", "time_ms").with_columns(
-        item=pl.Series([f"i{n}" for n in rng.integers(0, ITEMS, len(visit))]),
+        item=pl.Series([f"i{n}" for n in rng.integers(0, ITEMS - 1, len(visit))]),
         type=pl.Series(rng.choice(TYPES, len(visit))),
     )
     shown = np.unique(group)

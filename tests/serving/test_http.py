@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from tests.serving import shop
 from tests.serving.conftest import ready, served
@@ -119,6 +120,8 @@ MISTAKES = [
     (RECOMMEND, {"user": ""}, 422, "invalid", "user: string should have at least 1 character"),
     (RECOMMEND, {"user": "u" * 300}, 422, "invalid", "user: string should have at most 256"),
     (RECOMMEND, b'{"user": "\\ud800"}', 422, "invalid", "user: "),
+    (RECOMMEND, b'{"\\ud800": 1}', 422, "invalid", "body: input should be"),
+    (EVENT, b'{"event_id":"\\ud800","user":1,"item":1,"type":"buy"}', 422, "invalid", "event_id: "),
     (RECOMMEND, {"user": True}, 422, "invalid", "user: input should be a valid string, got True"),
     (RECOMMEND, {"time_ms": -1}, 422, "invalid", "time_ms: input should be greater than or equal"),
     (RECOMMEND, {"time_ms": 2**52}, 422, "invalid", "time_ms: 4503599627370496 lies more than a"),
@@ -368,7 +371,7 @@ def test_what_was_begun_is_finished_before_it_stops(log, tmp_path, monkeypatch):
         ready(client)
         client.post("/v1/events", json=event(1))
         monkeypatch.setattr(Service, "answer", slow)
-        begun = pool.submit(client.post, RECOMMEND, json={"user": "u1"})
+        begun = pool.submit(httpx.post, str(client.base_url) + RECOMMEND, json={"user": "u1"})
         assert entered.wait(30)
     assert begun.result(30).status_code == 200
     shop.service(log, tmp_path).close()  # the journals are free again

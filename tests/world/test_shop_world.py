@@ -208,7 +208,7 @@ def test_impossible_worlds_are_refused():
     with pytest.raises(ConfigError, match=r"funnel.view: 0.9 views an exposure, but only 0\.\d+"):
         World(config(funnel={"view": 0.9}))
     with pytest.raises(ConfigError, match="people.days: 1 days are too short for"):
-        World(config(people={"events_per_user": 50_000.0, "days": 1}))
+        World(config(people={"events_per_user": 50_000.0, "days": 1}, funnel={"view": 0.05}))
 
 
 def test_unknown_users_items_and_places_are_refused(world: World):

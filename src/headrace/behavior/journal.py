@@ -12,7 +12,7 @@ import logging
 import os
 import zlib
 from pathlib import Path
-from typing import Any, final
+from typing import Any, BinaryIO, final
 
 import orjson
 
@@ -117,7 +117,7 @@ def _read(path: Path, kind: str) -> tuple[list[Any], int, int]:
     """The records after the first, where the last whole one ends, and how many bytes are torn."""
     records: list[Any] = []
     good, at, bad = 0, 0, -1
-    with path.open("rb") as lines:
+    with _lines(path) as lines:
         for line in lines:
             record = _parse(line)
             if record is None:
@@ -148,6 +148,13 @@ def _is_begun(path: Path, kind: str) -> bool:
 def _line(record: Any) -> bytes:
     payload = orjson.dumps(record)
     return b"%08x %s\n" % (zlib.crc32(payload), payload)
+
+
+def _lines(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _parse(line: bytes) -> Any:

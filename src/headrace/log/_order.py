@@ -131,36 +131,43 @@ def _sort_within(
 ) -> None:
     for r in range(len(offsets) - 1):
         low, high = offsets[r], offsets[r + 1]
-        size = high - low
-        key = np.empty(size, np.int64)
+        key = np.empty(high - low, np.int64)
         ascending = True
-        for i in range(size):
-            key[i] = first[order[low + i]]
-            ascending = ascending and (i == 0 or key[i - 1] <= key[i])
+        for i in range(low, high):
+            key[i - low] = first[order[i]]
+            ascending = ascending and (i == low or key[i - low - 1] <= key[i - low])
         if not ascending:
-            by_first = np.argsort(key, kind="mergesort")
-            order[low:high] = order[low:high][by_first]
-            key = key[by_first]
-        i = 0
-        while i < size:
+            _reorder(order, low, key)
+        i = low
+        while i < high:
             j = i + 1
-            while j < size and key[j] == key[i]:
+            while j < high and key[j - low] == key[i - low]:
                 j += 1
             if j - i > 1:
-                _sort_tie(order[low + i : low + j], repeat[low + i : low + j], second, third)
+                _sort_tie(order, repeat, i, j, second, third)
             i = j
 
 
 @njit(cache=True, nogil=True)
-def _sort_tie(order: Array, repeat: Array, second: Array, third: Array) -> None:
-    size = len(order)
-    key = np.empty(size, np.int64)
-    for i in range(size):
-        key[i] = np.int64(second[order[i]]) * 256 + np.int64(third[order[i]])
+def _sort_tie(
+    order: Array, repeat: Array, low: int, high: int, second: Array, third: Array
+) -> None:
+    key = np.empty(high - low, np.int64)
+    for i in range(low, high):
+        key[i - low] = np.int64(second[order[i]]) * 256 + np.int64(third[order[i]])
+    _reorder(order, low, key)
+    for i in range(low + 1, high):
+        repeat[i] = key[i - low] == key[i - low - 1]
+
+
+@njit(cache=True, nogil=True)
+def _reorder(order: Array, low: int, key: Array) -> None:
+    """Sort ``key``, stably, and the stretch of the order that begins at ``low`` with it."""
     by_key = np.argsort(key, kind="mergesort")
-    order[:] = order[by_key]
-    for i in range(1, size):
-        repeat[i] = key[by_key[i]] == key[by_key[i - 1]]
+    old_order, old_key = order[low : low + len(key)].copy(), key.copy()
+    for i in range(len(key)):
+        order[low + i] = old_order[by_key[i]]
+        key[i] = old_key[by_key[i]]
 
 
 def _each_chunk(offsets: Array, work: Callable[[int, int], None]) -> None:

@@ -94,7 +94,8 @@ def failure(
 ) -> Response:
     """An error as an answer."""
     request.state.error = code
-    content = Failure(Problem(code, " ".join(message.split()), request.state.request_id))
+    line = " ".join(message.split()).encode(errors="replace").decode()
+    content = Failure(Problem(code, line, request.state.request_id))
     return Response(orjson.dumps(content), status, headers=headers, media_type="application/json")
 
 

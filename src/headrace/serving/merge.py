@@ -13,13 +13,14 @@ survives beside the others. Unfitted, lists are interleaved by place.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
+from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from ..data import Candidates, Ragged
@@ -27,6 +28,7 @@ from ..ops import ragged
 
 MAX_PLACES = 1_000  # later places are worth what the last one is
 SCORE_BINS = 64
+RIDGE = 1e-6
 MIN_HITS = 20  # a fit on less says nothing
 
 
@@ -66,21 +68,18 @@ class Merge:
         known_NC = (place_NC >= 0).numpy()
         place_CP = _curves(place_NC.numpy(), known_NC, taken_N, MAX_PLACES, rising=False)
         score_CS = _curves(bin_NC, known_NC, taken_N, SCORE_BINS, rising=True)
-        inputs = [
-            np.take_along_axis(place_CP.T, place_NC.numpy().clip(0, MAX_PLACES - 1), 0) * known_NC,
+        logit_NC = np.take_along_axis(place_CP.T, place_NC.numpy().clip(0, MAX_PLACES - 1), 0)
+        by_place, by_score, level, bias = _weigh(
+            logit_NC * known_NC,
             np.take_along_axis(score_CS.T, bin_NC, 0) * known_NC,
             known_NC,
-        ]
-        model = LogisticRegression(C=10.0, max_iter=300)
-        model.fit(np.concatenate(inputs, axis=1), taken_N)
-        # a better place or score can never be worth less, whatever noise the regression fitted
-        by_place, by_score = (c.clip(min=0)[:, None] for c in np.split(model.coef_[0], 3)[:2])
-        level = np.split(model.coef_[0], 3)[2][:, None]
+            taken_N,
+        )
         return cls(
-            torch.from_numpy((by_place * place_CP + level).astype(np.float32)),
+            torch.from_numpy((by_place[:, None] * place_CP + level[:, None]).astype(np.float32)),
             edge_CS,
-            torch.from_numpy((by_score * score_CS).astype(np.float32)),
-            torch.tensor(float(model.intercept_[0]), dtype=torch.float32),
+            torch.from_numpy((by_score[:, None] * score_CS).astype(np.float32)),
+            torch.tensor(bias, dtype=torch.float32),
         )
 
     def merge(self, found: Mapping[str, Candidates], quota_B: Tensor) -> Candidates:
@@ -102,7 +101,12 @@ class Merge:
 
     def arrays(self) -> Mapping[str, Tensor]:
         """The worths."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            "place_CP": self.place_CP,
+            "edge_CS": self.edge_CS,
+            "score_CS": self.score_CS,
+            "bias": self.bias,
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Tensor]) -> Merge:
@@ -166,3 +170,28 @@ def _curves(
         share = share.clip(1e-5, 1 - 1e-5)
         curves.append(np.log(share / (1 - share)))
     return np.stack(curves)
+
+
+def _weigh(
+    place_NC: np.ndarray, score_NC: np.ndarray, known_NC: np.ndarray, taken_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Logistic regression on the channels' logits: slopes of place and of score, level, bias.
+
+    Slopes are held at 0 or above while fitting: a better place or score can never be worth less.
+    """
+    size = place_NC.shape[1]
+    inputs = np.concatenate([place_NC, score_NC, known_NC, np.ones((len(taken_N), 1))], axis=1)
+    ridge = np.r_[np.full(3 * size, RIDGE), 0.0]
+
+    def loss(weight: np.ndarray) -> tuple[float, np.ndarray]:
+        logit_N = inputs @ weight
+        error_N = expit(logit_N) - taken_N
+        value = np.mean(np.logaddexp(0, logit_N) - taken_N * logit_N)
+        slope = inputs.T @ error_N / len(taken_N)
+        return float(value + 0.5 * ridge @ weight**2), slope + ridge * weight
+
+    start = np.r_[np.full(2 * size, 0.5), np.zeros(size + 1)]
+    bounds = [(0, None)] * (2 * size) + [(None, None)] * (size + 1)
+    weight = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    by_place, by_score, level = weight[:-1].reshape(3, size)
+    return by_place, by_score, level, float(weight[-1])

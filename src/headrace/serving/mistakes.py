@@ -43,10 +43,11 @@ def _tell(error: Mapping[str, Any]) -> str:
     if kind in {"model_attributes_type", "model_type"}:
         return f"{place}: want a JSON object"
     message = error["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
     shown = repr(error["input"])
     if kind == "value_error" or len(shown) > SHOWN:
         return f"{place}: {message}"
-    return f"{place}: {message[0].lower()}{message[1:]}, got {shown}"
+    return f"{place}: {message}, got {shown}"
 
 
 def _place(loc: Sequence[str | int]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,10 +26,19 @@ def _as_text(raw: Any) -> Any:
     return str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else raw
 
 
+def _is_unicode(text: str) -> str:
+    """Refuse halves of surrogate pairs, which JSON can say and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("not valid Unicode; half of a surrogate pair") from None
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_is_unicode)]
 Id = Annotated[
-    str,
+    Text,
     BeforeValidator(_as_text),
-    Field(min_length=1, max_length=256),
     WithJsonSchema({"anyOf": [{"type": "string", "maxLength": 256}, {"type": "integer"}]}),
 ]
 TimeMs = Annotated[int, Field(ge=0, le=LATEST_MS)]
@@ -111,7 +121,7 @@ class AskBatch(Wire):
 class Event(Wire):
     """Something that a user did."""
 
-    event_id: str = Field(min_length=1, max_length=256)
+    event_id: Text
     """Your own id of it: sent again, it counts once."""
     user: Id
     """Who. A user not seen before is new from now on."""

@@ -2,6 +2,15 @@
 
 from .config import WorldConfig
 from .presets import PRESETS
-from .world import Outcomes, World, simulate
+from .world import Outcomes, Simulation, World, WorldSource, simulate, simulate_file
 
-__all__ = ["PRESETS", "Outcomes", "World", "WorldConfig", "simulate"]
+__all__ = [
+    "PRESETS",
+    "Outcomes",
+    "Simulation",
+    "World",
+    "WorldConfig",
+    "WorldSource",
+    "simulate",
+    "simulate_file",
+]

@@ -11,11 +11,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from ..config import Config, load
 from ..errors import DataError
-from ..log import Log, RawLog, write_log
+from ..log import Log, RawLog, ingest
 from .catalogue import Catalogue, named
 from .config import WorldConfig
 from .generate import Progress
+from .jit import SOURCES
 from .next_item import NextItemWorld
 from .rules import MAX_POSITIONS
 from .shop import Shop
@@ -64,6 +66,15 @@ class Outcomes:
                 "request": b,
             }
         ).sort("user", "time_ms", maintain_order=True)
+
+
+class Simulation(Config):
+    """What ``headrace simulate`` reads."""
+
+    log: Path
+    """Folder of the log, relative to the working directory."""
+    world: WorldConfig = WorldConfig()
+    """The platform."""
 
 
 @final
@@ -166,11 +177,33 @@ class World:
         return Outcomes(user, item, done, when, value, self.tasks)
 
 
+@final
+@dataclass(frozen=True)
+class WorldSource:
+    """A world where a log may come from, as from any adapter (a ``headrace.log.Source``)."""
+
+    config: WorldConfig
+    progress: Progress | None = None
+
+    def read(self) -> RawLog:
+        """Everything that happens."""
+        return World(self.config).raw_log(progress=self.progress)
+
+    def fingerprint(self) -> str:
+        """Tell worlds apart by all that their events follow from: settings, and this package."""
+        text = f"{SOURCES} {self.config.model_dump_json()}"
+        return f"world-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
 def simulate(config: WorldConfig, path: Path, progress: Progress | None = None) -> Log:
-    """Make a world and write its log at ``path``; writing the same world again changes nothing."""
-    raw = World(config).raw_log(progress=progress)
-    print_of = hashlib.blake2b(config.model_dump_json().encode(), digest_size=8).hexdigest()
-    return write_log(path, raw, f"world:{config.preset}:{print_of}")
+    """Make a world and write its log at ``path``; a log that holds it already is left as it is."""
+    return ingest(WorldSource(config, progress), path)[0]
+
+
+def simulate_file(path: Path, progress: Progress | None = None) -> Log:
+    """``simulate`` what a TOML file describes: ``log = "FOLDER"`` and a table ``[world]``."""
+    simulation = load(path, Simulation)
+    return simulate(simulation.world, simulation.log, progress)
 
 
 def _ids(name: str, values: ArrayLike, low: int, high: int) -> Array:
