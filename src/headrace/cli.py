@@ -157,11 +157,14 @@ def schema() -> None:
 def init(
     table: Annotated[Path, typer.Argument(help="A Parquet or CSV file of events.")],
     output: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
+    user: Annotated[str | None, typer.Option(help="Column of the user's id.")] = None,
+    item: Annotated[str | None, typer.Option(help="Column of the item's id.")] = None,
+    time: Annotated[str | None, typer.Option(help="Column of the time.")] = None,
 ) -> None:
     """Write a commented starting file from a table's columns."""
     from .log.init import starter
 
-    text = starter(table)
+    text = starter(table, user=user, item=item, time=time)
     if output is None:
         print(text)
     elif output.exists():

@@ -11,7 +11,6 @@ from . import config
 from .app import App
 from .behavior import MappedLog
 from .bundle import Bundle
-from .config import Kinds
 from .errors import ConfigError
 from .features import FeatureBuilder, FeatureSpace
 from .log import Log
@@ -56,8 +55,7 @@ class Run:
 
     def ingest(self, *, append: bool = False, force: bool = False) -> tuple[Log, bool]:
         """Bring the log up to date with the configured source; also tell whether it changed."""
-        source = Kinds("headrace.log.sources").find(self.app.source.kind)(self.app.source)
-        return ingest(source, self.log_path, append=append, force=force)
+        return ingest(self.app.source.build(), self.log_path, append=append, force=force)
 
     def log(self) -> Log:
         """The log's current version."""

@@ -95,6 +95,7 @@ def test_the_service_answers_as_the_offline_cascade(trained):
     rows = np.flatnonzero(np.asarray(log.request("user")) == user)
     asked = samples.asked(rows[-1:])
     asked.time_ms[:] = answer.time_ms
+    asked.group[:] = -1  # here groups belong to single requests: this one was shown nothing yet
     requests = samples.builder.requests(asked, samples.store)
     trace = cascade.run(requests, run.app.allocation.build().plan(requests), samples.store)
     ids = log.items["item"].to_list()

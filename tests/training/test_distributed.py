@@ -48,14 +48,22 @@ def test_without_torchrun_a_process_is_alone():
         assert group == ALONE
 
 
-def test_two_processes_train_as_one(tmp_path: Path):
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which torchrun's two processes left what they got."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "checkpoint.pt").write_bytes(b"not a checkpoint")
     run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    run += ["--standalone", "-m", "tests.training.parallel_run", str(tmp_path)]
+    run += ["--standalone", "-m", "tests.training.parallel_run", str(folder)]
     done = subprocess.run(run, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    alone = train(ALONE, tmp_path / "alone")
-    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
-    for name, (model, history) in alone.items():
+    return folder
+
+
+def test_two_processes_train_as_one(two_processes: Path, tmp_path: Path):
+    (first, _), (second, _) = (torch.load(two_processes / f"rank{rank}.pt") for rank in (0, 1))
+    for name, (model, history) in train(ALONE, tmp_path).items():
         weights, loss, validation = first[name]
         assert loss == pytest.approx(history.loss, abs=1e-5)
         assert [v for _, v in validation] == pytest.approx([v for _, v in history.validation])
@@ -63,3 +71,21 @@ def test_two_processes_train_as_one(tmp_path: Path):
         for key, value in model.state_dict().items():
             torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=1e-4)
             assert torch.equal(weights[key], second[name][0][key]), "processes drifted apart"
+
+
+def test_one_process_takes_up_the_checkpoint_of_two(two_processes: Path):
+    (found, _) = torch.load(two_processes / "rank0.pt")
+    weights, loss, _ = found["ranker"]
+    model = TinyRanker()
+    batches = TinyBatches(on_step=lambda e, s: pytest.fail("trained again"))
+    history = fit(model, batches, RANKER, checkpoint_dir=two_processes / "run")
+    assert history.loss == loss
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+
+
+def test_what_goes_wrong_in_one_process_is_heard_in_all(two_processes: Path):
+    said = [torch.load(two_processes / f"rank{rank}.pt")[1] for rank in (0, 1)]
+    assert said[0] == said[1]
+    not_finite, damaged = said[0]
+    assert "step 1 (epoch 1): loss or gradient is not finite: click = nan" in not_finite
+    assert "checkpoint is damaged" in damaged

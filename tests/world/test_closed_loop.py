@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from tests.world.shown import config
 
 from headrace.errors import DataError
 from headrace.log import RawLog
 from headrace.world import World
-from tests.world.shown import config
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +75,16 @@ def test_answers_follow_the_odds(world: World):
     slate = np.random.default_rng(1).integers(1, 2_001, (len(visits), 10))
     place = np.broadcast_to(np.arange(10), slate.shape)
     p = world.probability(
-        visits["user"].to_numpy().repeat(10), visits["time_ms"].to_numpy().repeat(10), slate.ravel(), place.ravel()
+        visits["user"].to_numpy().repeat(10),
+        visits["time_ms"].to_numpy().repeat(10),
+        slate.ravel(),
+        place.ravel(),
     )
     runs = 300
     done = sum(
-        world.answer(visits["user"], visits["time_ms"], slate, seed=s).done.reshape(-1, 4).astype(int)
+        world.answer(visits["user"], visits["time_ms"], slate, seed=s)
+        .done.reshape(-1, 4)
+        .astype(int)
         for s in range(runs)
     )
     z = (done - runs * p) / np.sqrt(runs * p * (1 - p))
@@ -91,7 +96,9 @@ def test_a_better_cascade_earns_more(world: World):
     visits = world.visits(world.end_ms, world.end_ms + 5 * 86_400_000).head(400)
     candidates = np.random.default_rng(2).integers(1, 2_001, (len(visits), 100))
     p = world.probability(
-        visits["user"].to_numpy().repeat(100), visits["time_ms"].to_numpy().repeat(100), candidates.ravel()
+        visits["user"].to_numpy().repeat(100),
+        visits["time_ms"].to_numpy().repeat(100),
+        candidates.ravel(),
     )[:, 3].reshape(candidates.shape)
     best = np.take_along_axis(candidates, np.argsort(-p, axis=1)[:, :10], axis=1)
     good = world.answer(visits["user"], visits["time_ms"], best, seed=0)

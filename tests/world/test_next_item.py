@@ -62,7 +62,8 @@ def test_histories(world: World, items: np.ndarray):
     kinds = np.array([len(set(row)) for row in category])
     assert kinds.max() == 3 and kinds.mean() > 2.9
     counts = np.bincount(items[:, :20].ravel(), minlength=4_096)
-    head, tail = np.argsort(-world.catalogue.popularity)[[slice(0, 200), slice(-200, None)]]
+    best_first = np.argsort(-world.catalogue.popularity)
+    head, tail = best_first[:200], best_first[-200:]
     in_category = world.catalogue.popularity**0.5
     mass = np.bincount(world.catalogue.shelf.goods["category"], in_category)
     expected = in_category / mass[world.catalogue.shelf.goods["category"]] / 64 * USERS * 20
@@ -86,13 +87,17 @@ def test_probability_is_a_distribution_that_targets_follow(world: World, items: 
         time_ms = int(w1.target_ms(np.array([user - 1]))[0])
         p = world.probability(np.full(4_096, user), np.full(4_096, time_ms), every)
         assert p.shape == (4_096, 1) and p.sum() == pytest.approx(1.0)
-        earlier = world.probability(np.full(4_096, user), np.full(4_096, time_ms - 10 * 86_400_000), every)
+        earlier = world.probability(
+            np.full(4_096, user), np.full(4_096, time_ms - 10 * 86_400_000), every
+        )
         assert earlier.sum() == pytest.approx(1.0) and not np.allclose(p, earlier)
     user = np.arange(1, USERS + 1)
     hit = world.probability(user, w1.target_ms(user - 1), items[:, 20] + 1)[:, 0]
     assert hit.min() > 0
     counts = sum(
-        world.answer(user[:300], w1.target_ms(user[:300] - 1), items[:300, 20:] + 1, seed=s).done.sum()
+        world.answer(
+            user[:300], w1.target_ms(user[:300] - 1), items[:300, 20:] + 1, seed=s
+        ).done.sum()
         for s in range(100)
     )
     assert counts / 100 == pytest.approx(hit[:300].sum(), rel=0.05)

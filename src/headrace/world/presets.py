@@ -58,10 +58,11 @@ PRESETS: Mapping[str, Settings] = {
     "long_term": _LONG_TERM,
     # ... of which only items of the same style tell
     "styles": {**_LONG_TERM, "long_term": {"strength": 1.2, "ring": 120, "styles": 4}},
-    # ... in other categories that serve the same need
+    # ... in other categories that serve the same need; the own one was seldom shown before
     "substitutes": {
         **_LONG_TERM,
-        "long_term": {"strength": 1.2, "ring": 32},
+        "catalogue": {"items": 20_000, "tree": (20, 20), "zipf": 0.7},
+        "long_term": {"strength": 1.2, "ring": 80},
         "substitutes": {"span": 4},
     },
     # ... that grows stale
