@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.parallel_run import train
-from tests.training.tiny import TinyRanker, tiny_batch
+from tests.training.parallel_run import RANKER, train
+from tests.training.tiny import TinyBatches, TinyRanker, tiny_batch
 from torch import Tensor
 
+from headrace.training import fit
 from headrace.training.distributed import ALONE, join, shard
 
 

@@ -207,7 +207,7 @@ def test_fifty_thousand_events_of_one_user():
 def test_impossible_worlds_are_refused():
     with pytest.raises(ConfigError, match=r"funnel.view: 0.9 views an exposure, but only 0\.\d+"):
         World(config(funnel={"view": 0.9}))
-    with pytest.raises(ConfigError, match="people.days: 1 days are too short for"):
+    with pytest.raises(ConfigError, match=r"people.days: 1 days are too short for"):
         World(config(people={"events_per_user": 50_000.0, "days": 1}, funnel={"view": 0.05}))
 
 

@@ -38,7 +38,7 @@ class PReLU(nn.Module):
         self.weight = nn.Parameter(torch.full((width,), 0.25))
 
     def forward(self, s: Tensor) -> Tensor:  # (..., width)
-        return F.relu(s) - self.weight * F.relu(-s)
+        return F.prelu(s.reshape(-1, s.shape[-1]), self.weight).reshape(s.shape)
 
 
 _ACTIVATION: dict[Activation, Callable[[int], nn.Module]] = {

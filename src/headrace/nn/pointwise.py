@@ -8,10 +8,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..data import Batch, Candidates, Requests
 from .embedder import Embedder, distinct
+from .losses import task_losses
 
 
 class Countable(Protocol):
@@ -39,13 +39,7 @@ class Pointwise(nn.Module, ABC):
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """Weighted mean cross-entropy of each task."""
         logit_NT = self(batch.requests, batch.candidates)
-        return {
-            task: F.binary_cross_entropy_with_logits(
-                logit_NT[:, t], batch.labels[task], batch.weight, reduction="sum"
-            )
-            / batch.weight.sum()
-            for t, task in enumerate(self.tasks)
-        }
+        return task_losses(logit_NT, batch, dict.fromkeys(self.tasks, 1.0))
 
     def prepare(self, batches: Countable) -> None:
         """Look at the training data once before training; most models need not."""

@@ -46,6 +46,8 @@ class Towers(nn.Module):
         activation: Activation = "relu"
         dropout: float = Field(default=0.0, ge=0, lt=1)
         shortcut: bool = False
+        linear: bool = False
+        fingerprint: int = 0
         leave_out: tuple[str, ...] | None = None
         """Features that neither tower sees. Default: ids of users, which memorise."""
 
@@ -61,6 +63,10 @@ class Towers(nn.Module):
         self.dim, self.extra = config.dim, extra
         width = embed.dim("item")
         self.history = HistoryEncoder(config.encoder, config.history, width, vectors if config.shortcut else 0)
+        self.linear = nn.Linear(width, config.dim, bias=False) if config.linear else None
+        self.gainf = nn.Parameter(torch.zeros(vectors, 1))
+        g=torch.Generator().manual_seed(7)
+        self.fp = torch.randn(len(embed.item_ids), config.fingerprint, generator=g)/max(1,config.fingerprint)**.5
         self.gain = nn.Parameter(torch.zeros(vectors, 1))
         inputs = self.history.width + embed.dim("user", "context")
         rule, dropout = config.activation, config.dropout
@@ -77,15 +83,19 @@ class Towers(nn.Module):
         items_U, (place_E, place_M) = distinct(events_E, item_M)
         feature_UF = embed.items(items_U)
         if self.history.direct:
-            vector_UD, extra_UX = self._item(feature_UF)
+            vector_UD, extra_UX = self._item(feature_UF, items_U)
             item, extra = vector_UD[place_M], extra_UX[place_M]
         else:
-            vector_UD=None; item, extra = self._item(feature_UF[place_M])
+            vector_UD=None; item, extra = self._item(feature_UF[place_M], item_M)
         pooled_BW, direct = self.history(feature_UF, place_E, requests, vector_UD)
         user_BX = self.user_tower(torch.cat([pooled_BW, embed.request(requests)], dim=1))
         user_BHD = user_BX.unflatten(1, self._shape)
+        D=self.dim
         if self.history.direct:
-            user_BHD = user_BHD + self.gain.exp()*F.normalize(direct, dim=2)
+            user_BHD = user_BHD + self.gain.exp()*F.normalize(direct[..., :D], dim=2)
+            if self.fp.shape[1]:
+                f=F.normalize(direct[..., D:], dim=2)*self.gainf.exp()
+                return torch.cat([F.normalize(user_BHD, dim=2), f], 2), item, extra
         return F.normalize(user_BHD, dim=2), item, extra
 
     def users(self, embed: Embedder, requests: Requests) -> Tensor:  # (B, H, D)
@@ -95,13 +105,15 @@ class Towers(nn.Module):
     @torch.inference_mode()
     def items(self, embed: Embedder, item_M: Tensor) -> tuple[Tensor, Tensor]:  # (M, D), (M, X)
         """Encode any number of items for an index, a chunk at a time."""
-        parts = [self._item(embed.items(chunk)) for chunk in item_M.split(CHUNK)]
+        parts = [self._item(embed.items(chunk), chunk) for chunk in item_M.split(CHUNK)]
         vector_M, extra_M = zip(*parts, strict=True)
         return torch.cat(vector_M), torch.cat(extra_M)
 
-    def _item(self, feature_MF: Tensor) -> tuple[Tensor, Tensor]:
+    def _item(self, feature_MF: Tensor, item_M):
         vector_MD, extra_MX = self.item_tower(feature_MF).split([self.dim, self.extra], dim=1)
-        return F.normalize(vector_MD, dim=1), extra_MX
+        if self.linear is not None: vector_MD = vector_MD + self.linear(feature_MF)
+        vector_MD = F.normalize(vector_MD, dim=1)
+        return torch.cat([vector_MD, self.fp[item_M]], 1), extra_MX
 
 
 def embedder(config: Towers.Config, space: FeatureSpace) -> Embedder:

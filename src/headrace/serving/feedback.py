@@ -43,7 +43,7 @@ class Feedback:
         self._store, self._clock = store, clock
         self._types: Mapping[str, int] = {n: i for i, n in enumerate(log.manifest.event_types)}
         self._waiting: queue.Queue[_Batch | None] = queue.Queue(WAITING)
-        self._closed = False
+        self._door, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._write, name="feedback", daemon=True)
         self._thread.start()
 
@@ -69,18 +69,20 @@ class Feedback:
                 for e in events
             ]
         )
-        if self._closed:
-            raise OverloadError("the server is stopping; send the events to another")
-        try:
-            self._waiting.put_nowait(batch)
-        except queue.Full:
-            raise OverloadError("events come faster than the disk takes them; retry") from None
+        with self._door:
+            if self._closed:
+                raise OverloadError("the server is stopping; send the events again")
+            try:
+                self._waiting.put_nowait(batch)
+            except queue.Full:
+                raise OverloadError("events come faster than the disk takes them; retry") from None
         return batch.done
 
     def close(self) -> None:
         """Write what waits and stop."""
-        self._closed = True
-        self._waiting.put(None)
+        with self._door:
+            self._closed = True
+            self._waiting.put(None)  # the last one: nobody can come in behind it
         self._thread.join()
 
     def _check(self, events: Sequence[Event], now: int) -> None:

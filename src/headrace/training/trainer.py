@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.progress import Progress
 from torch import nn
 
+from .distributed import ALONE, Group
 from .history import History
 from .loop import Batches, Trainable, fit
 from .settings import Training
@@ -20,6 +21,7 @@ class Trainer:
 
     folder: Path | None = None  # checkpoints and scalars, a folder a model; None keeps nothing
     progress: Progress | None = None
+    group: Group = ALONE  # the processes that train together
     histories: dict[str, History] = field(default_factory=dict[str, History])
 
     def fit(
@@ -41,6 +43,7 @@ class Trainer:
             scalars_dir=self.folder / "scalars" / name if self.folder else None,
             progress=self.progress,
             name=name,
+            group=self.group,
         )
         self.histories[name] = history
         return history

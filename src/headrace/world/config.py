@@ -269,10 +269,11 @@ class WorldConfig(Config):
             raise ValueError(
                 f"substitutes.span: {categories} categories do not part into groups of {span}"
             )
-        if self.long_term.strength and self.long_term.ring >= categories // span:
+        groups = categories // span
+        if self.long_term.strength and self.long_term.ring > groups * 3 // 4:
             raise ValueError(
-                f"long_term.ring: {self.long_term.ring} leaves no other category, there are "
-                f"{categories // span}; enlarge catalogue.tree"
+                f"long_term.ring: {self.long_term.ring} of {groups} leaves too little for the "
+                f"other pages; want at most {groups * 3 // 4}, or a larger catalogue.tree"
             )
         if self.order.strength and self.order.steps + 2 > categories:
             raise ValueError(f"order.steps: want at most {categories - 2}, the categories less 2")

@@ -58,15 +58,15 @@ PRESETS: Mapping[str, Settings] = {
     "long_term": _LONG_TERM,
     # ... of which only items of the same style tell
     "styles": {**_LONG_TERM, "long_term": {"strength": 1.2, "ring": 120, "styles": 4}},
-    # ... in other categories that serve the same need; the own one was seldom shown before
+    # ... in other categories that serve the same need; the own one not shown before
     "substitutes": {
         **_LONG_TERM,
-        "catalogue": {"items": 20_000, "tree": (20, 20), "zipf": 0.7},
-        "long_term": {"strength": 1.2, "ring": 80},
+        "catalogue": {"items": 40_000, "tree": (20, 40), "category_skew": 0.2, "zipf": 0.7},
+        "long_term": {"strength": 1.2, "ring": 92},
         "substitutes": {"span": 4},
     },
-    # ... that grows stale
-    "decay": {**_LONG_TERM, "long_term": {"strength": 1.2, "ring": 120, "lifetime_days": 90.0}},
+    # ... that grows stale: nine rounds of 1,900 events, of which the last three or so still hold
+    "decay": {**_LONG_TERM, "long_term": {"strength": 1.2, "ring": 40, "lifetime_days": 60.0}},
     "order": {
         **_SILENT,
         "catalogue": {"items": 2_000, "tree": (40,)},

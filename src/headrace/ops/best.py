@@ -1,0 +1,59 @@
+"""The best few of many, in order: the last step of every channel that scores more than it returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@njit(cache=True, nogil=True)
+def best(score: Array, item: Array, size: int, most: int) -> Array:
+    """Positions of the ``most`` highest of the first ``size`` scores, best first, ``(K,) int64``.
+
+    Equal scores go to the lower item. A heap of the ``most`` best so far, worst on top, sees every
+    score once: most of them lose against the top and cost one comparison.
+    """
+    kept = min(most, size)
+    heap = np.empty(kept, np.int64)
+    if kept == 0:
+        return heap
+    for p in range(kept):
+        heap[p] = p
+    for at in range(kept // 2 - 1, -1, -1):
+        _sink(heap, at, kept, score, item)
+    for p in range(kept, size):
+        if _before(score, item, p, heap[0]):
+            heap[0] = p
+            _sink(heap, 0, kept, score, item)
+    for end in range(kept - 1, 0, -1):  # heapsort: the worst goes last
+        heap[0], heap[end] = heap[end], heap[0]
+        _sink(heap, 0, end, score, item)
+    return heap
+
+
+@njit(cache=True, nogil=True)
+def _before(score: Array, item: Array, p: int, q: int) -> bool:
+    """Whether position p is better than position q."""
+    return score[p] > score[q] or (score[p] == score[q] and item[p] < item[q])
+
+
+@njit(cache=True, nogil=True)
+def _sink(heap: Array, at: int, end: int, score: Array, item: Array) -> None:
+    """Let an entry sink below all that are worse."""
+    p = heap[at]
+    while True:
+        child = 2 * at + 1
+        if child >= end:
+            break
+        if child + 1 < end and _before(score, item, heap[child], heap[child + 1]):
+            child += 1
+        if not _before(score, item, p, heap[child]):
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = p

@@ -1,0 +1,117 @@
+import math
+
+import torch
+
+from headrace.data import Batch, Candidates, Ragged, Requests
+from headrace.nn.in_batch import Columns, request_softmax
+
+
+def batch(positives, pool):
+    """A batch of which only positives and pool matter."""
+    items = Ragged.of([torch.tensor(row, dtype=torch.int64) for row in positives])
+    size = len(positives)
+    nothing = Ragged.of([torch.zeros(0, dtype=torch.int64)] * size)
+    requests = Requests(
+        torch.ones(size).long(), torch.ones(size).long(), {}, torch.ones(size).long(), nothing
+    )
+    ones = torch.ones(len(items.values))
+    return Batch(requests, Candidates(items), {}, ones, torch.tensor(pool, dtype=torch.int64))
+
+
+def draw(seed, num_items=9, size=4):
+    torch.manual_seed(seed)
+    counts = torch.randint(0, 4, (size,)).tolist()
+    rows = [torch.randperm(num_items)[:n].tolist() for n in counts]
+    return batch(rows, torch.randint(0, num_items, (6,)).tolist())
+
+
+def loss(b, score_BI, log_q_I, weight_N):
+    columns = Columns.of(b)
+    row_N = b.candidates.item_id.row
+    return request_softmax(
+        score_BI[:, columns.item], log_q_I[columns.item], columns, row_N, weight_N
+    )
+
+
+def reference(b, score_BI, log_q_I, weight_N):
+    """Every drawn negative on its own, one loop a positive."""
+    items = b.candidates.item_id
+    total = 0.0
+    for n, (row, item) in enumerate(zip(items.row.tolist(), items.values.tolist(), strict=True)):
+        logit_I = score_BI[row] - log_q_I
+        own = set(items[row].tolist())
+        drawn = [j for j in [*items.values.tolist(), *b.pool.tolist()] if j not in own]
+        norm = logit_I[item].exp() + sum(logit_I[j].exp() for j in drawn)
+        total += weight_N[n] * (norm.log() - logit_I[item])
+    return total / max(len(items.values), 1)
+
+
+def test_equals_one_loop_a_positive():
+    for seed in range(20):
+        b = draw(seed)
+        score_BI = torch.randn(4, 9, dtype=torch.float64)
+        log_q_I = torch.randn(9, dtype=torch.float64)
+        weight_N = torch.rand(len(b.candidates), dtype=torch.float64)
+        want = reference(b, score_BI, log_q_I, weight_N)
+        torch.testing.assert_close(
+            loss(b, score_BI, log_q_I, weight_N), torch.as_tensor(want, dtype=torch.float64)
+        )
+
+
+def test_a_request_that_took_every_column_costs_nothing():
+    b = batch([[1, 2]], [1, 2, 1])
+    score_BI = torch.randn(1, 3, requires_grad=True)
+    value = loss(b, score_BI, torch.zeros(3), torch.ones(2))
+    value.backward()
+    assert value.item() == 0
+    assert torch.equal(score_BI.grad, torch.zeros(1, 3))
+
+
+def test_an_accidental_hit_is_no_negative():
+    """Item 1 is in the pool, and another request took it too."""
+    b = batch([[1], [1, 2]], [1, 1, 3])
+    score_BI = torch.zeros(2, 4)
+    score_BI[0, 1] = -5.0  # were the other 1s its negatives, the loss could not tell
+    value = loss(b, score_BI, torch.zeros(4), torch.tensor([1.0, 0.0, 0.0]))
+    negatives = 2.0  # items 2 and 3, at score 0
+    assert math.isclose(value.item(), math.log(1 + negatives * math.exp(5.0)) / 3, rel_tol=1e-5)
+
+
+def test_an_empty_batch_costs_nothing():
+    b = batch([[], []], [1, 2])
+    assert loss(b, torch.zeros(2, 3), torch.zeros(3), torch.zeros(0)).item() == 0
+
+
+def test_one_proposal_for_both_sources():
+    """3 positives of one item in 4 events, and 2 uniform negatives of 4 items: q by one mixture."""
+    b = batch([[1], [1], [2]], [1, 3])
+    columns = Columns.of(b)
+    frequency_I = torch.tensor([0, 3, 1, 0])
+    assert columns.item.tolist() == [1, 2, 1, 3]
+    assert columns.count.tolist() == [2, 1, 1, 1]
+    q = {1: (3 * 3 / 4 + 2 / 4) / 5, 2: (3 * 1 / 4 + 2 / 4) / 5, 3: (3 * 1 / 4 + 2 / 4) / 5}
+    want = torch.tensor([math.log(q[i]) for i in columns.item.tolist()])
+    torch.testing.assert_close(columns.log_q(frequency_I), want)
+
+
+def test_the_correction_undoes_the_proposal():
+    """With popularity in the batch but not in taste, corrected scores learn no popularity."""
+    torch.manual_seed(0)
+    frequency_I = torch.tensor([0, 800, 100, 100])
+    share_I = frequency_I / frequency_I.sum()
+    found = {}
+    for weight in (0.0, 1.0):
+        score_I = torch.zeros(4, requires_grad=True)
+        optimizer = torch.optim.SGD([score_I], 0.5)
+        for _ in range(300):
+            drawn = torch.multinomial(share_I, 64, replacement=True)
+            b = batch([[i] for i in drawn.tolist()], [])
+            columns = Columns.of(b)
+            log_q_M = weight * columns.log_q(frequency_I)
+            score_BM = score_I[columns.item].expand(64, -1)
+            optimizer.zero_grad()
+            request_softmax(score_BM, log_q_M, columns, torch.arange(64), torch.ones(64)).backward()
+            optimizer.step()
+        found[weight] = (score_I[1] - score_I[2]).item()
+    assert abs(found[0.0]) < 0.3  # log p(i) - log q(i)
+    assert abs(found[1.0] - math.log(8)) < 0.3  # log p(i)
