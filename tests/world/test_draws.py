@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from numba import njit
 from tests.world.shown import config
 
 from headrace.world import catalogue as catalogues
@@ -14,17 +15,43 @@ from headrace.world.catalogue import Catalogue
 KEY = np.uint64(17)
 
 
+@njit
+def draws(key: np.uint64, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    keys, uniform = np.empty(size, np.uint64), np.empty(size)
+    normal, logistic = np.empty(size), np.empty(size)
+    for i in range(size):
+        keys[i] = rng.mix(key, i)
+        uniform[i] = rng.uniform(keys[i])
+        normal[i] = rng.normal(keys[i])
+        logistic[i] = rng.logistic(keys[i])
+    return keys, uniform, normal, logistic
+
+
+@njit
+def session_of_pages(
+    key: np.uint64, window_ms: float, session: int, pages: int, start_ms: int
+) -> np.ndarray:
+    start, page_ms = clock.begin(key, window_ms, session, pages, start_ms)
+    found = np.empty(pages, np.int64)
+    for page in range(pages):
+        found[page] = clock.session_at(start + page * page_ms, start_ms, window_ms)
+    return found
+
+
+@njit
+def there_and_back(busy: float) -> tuple[float, float]:
+    wall = clock.wall_ms(busy)
+    return wall, clock.busy_ms(wall)
+
+
 def test_numbers_by_name_are_repeatable_and_well_spread():
-    keys = [rng.mix(KEY, i) for i in range(20_000)]
-    assert rng.mix(KEY, 5) == keys[5] and len(set(keys)) == len(keys)
-    uniform = np.array([rng.uniform(np.uint64(k)) for k in keys])
+    keys, uniform, normal, logistic = draws(KEY, 20_000)
+    assert np.array_equal(keys[:5], draws(KEY, 5)[0]) and len(np.unique(keys)) == len(keys)
     assert uniform.min() > 0 and uniform.max() < 1
     counts = np.histogram(uniform, 20, (0, 1))[0]
     assert ((counts - 1_000) ** 2 / 1_000).sum() < 45  # chi-square, 19 degrees of freedom
     assert abs(np.corrcoef(uniform[1:], uniform[:-1])[0, 1]) < 0.03
-    normal = np.array([rng.normal(np.uint64(k)) for k in keys])
     assert abs(normal.mean()) < 0.03 and abs(normal.std() - 1) < 0.03
-    logistic = np.array([rng.logistic(np.uint64(k)) for k in keys])
     assert abs(logistic.mean()) < 0.05 and abs(logistic.std() - np.pi / np.sqrt(3)) < 0.05
 
 
@@ -45,7 +72,7 @@ def test_alias_table_holds_its_weights(weights: list[float], before: int):
 
 def test_items_are_drawn_by_popularity():
     catalogue = Catalogue.make(config())
-    keys = np.array([rng.mix(KEY, i) for i in range(200_000)], np.uint64)
+    keys = draws(KEY, 200_000)[0]
     counts = np.bincount(catalogues.draw_items(catalogue.shelf, keys), minlength=2_000)
     expected = catalogue.popularity * len(keys)
     head = expected > 50
@@ -54,17 +81,15 @@ def test_items_are_drawn_by_popularity():
 
 @given(st.floats(0, 4e10))
 def test_the_busy_clock_runs_back(busy: float):
-    assert abs(clock.busy_ms(clock.wall_ms(busy)) - busy) < 1
-    assert clock.wall_ms(busy + 1_000.0) > clock.wall_ms(busy)
+    wall, back = there_and_back(busy)
+    assert abs(back - busy) < 1 and there_and_back(busy + 1_000.0)[0] > wall
 
 
 @given(st.integers(0, 2**63), st.floats(2e4, 1e10), st.integers(0, 1_000), st.integers(1, 8))
 def test_a_session_is_found_from_any_of_its_pages(
     key: int, window: float, session: int, pages: int
 ):
-    start, page_ms = clock.begin(np.uint64(key), window, session, pages, 1_000_000)
-    for page in range(pages):
-        assert clock.session_at(start + page * page_ms, 1_000_000, window) == session
+    assert (session_of_pages(np.uint64(key), window, session, pages, 1_000_000) == session).all()
 
 
 def test_catalogue_is_what_the_config_says():

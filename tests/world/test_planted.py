@@ -209,7 +209,7 @@ def cells(world: World, raw: RawLog) -> tuple[float, float]:
 
 
 def test_interaction_is_in_no_sum_of_parts():
-    settings: dict[str, Any] = {"people": {"users": 1_000}, "slate": NO_BIAS}
+    settings: dict[str, Any] = {"people": {"users": 400}, "slate": NO_BIAS}
     world = preset("interaction", **settings)
     apart, together = cells(world, world.raw_log())
     assert apart < 0.53 and together > 0.7

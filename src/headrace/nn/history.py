@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, final
 
 import torch
@@ -19,17 +20,83 @@ MAX_TYPES = 64  # a log's set of event types is a mask of 64 bits
 Pooling = Literal["attention", "mean"]
 
 
+@dataclass(frozen=True, slots=True)
+class Events:
+    """The newest events of each request, padded, oldest first."""
+
+    place: Tensor  # (B, L) int64, of the event's item among the distinct items U
+    side: Tensor  # (B, L) int64, type and age as one id
+    mask: Tensor  # (B, L) bool, true on events
+
+    @classmethod
+    def newest(cls, requests: Requests, sequence: str, place_E: Tensor, most: int) -> Events:
+        """The last ``most`` events of a sequence; event e is of the item at ``place_E[e]``."""
+        time_ms = requests.ragged(f"{sequence}.time_ms")
+        kind_E = requests.ragged(f"{sequence}.type").values
+        side_E = kind_E * NUM_AGES + age_ids(time_ms, requests.time_ms)
+        lengths_B = time_ms.lengths
+        longest = min(int(lengths_B.max()) if len(lengths_B) else 0, most)
+        both_EX = torch.stack([place_E, side_E], dim=1)
+        both_BLX, mask_BL = ragged.pad(both_EX, time_ms.offsets, longest)
+        return cls(both_BLX[..., 0], both_BLX[..., 1], mask_BL)
+
+    def gather(self, item_UD: Tensor) -> Tensor:  # (B, L, D)
+        """Spread what is known of the distinct items to the events."""
+        return F.embedding(self.place, item_UD)
+
+
+class SideTable(nn.Module):
+    """A vector for each type and age of an event: the sum of one for the type, one for the age.
+
+    The rows are few and all are in use, so that their gradients are dense.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.kind = nn.Parameter(torch.randn(MAX_TYPES, 1, dim) * INITIAL_SD)
+        self.age = nn.Parameter(torch.randn(1, NUM_AGES, dim) * INITIAL_SD)
+
+    def forward(self, events: Events) -> Tensor:  # (B, L, dim)
+        return F.embedding(events.side, (self.kind + self.age).flatten(0, 1))
+
+
+@final
+class EventWeights(nn.Module):
+    """Several ways to weigh a request's events; each way's weights sum to 1, or to 0 without any.
+
+    Under ``attention`` the logit of an event is linear in its item's features plus a number for its
+    type and age; under ``mean`` all weigh alike.
+    """
+
+    def __init__(self, pooling: Pooling, item_dim: int, heads: int) -> None:
+        super().__init__()
+        self.pooling: Pooling = pooling
+        self.heads = heads
+        if pooling == "attention":
+            self.item = nn.Linear(item_dim, heads)
+            self.side = SideTable(heads)
+
+    def forward(self, item_UF: Tensor, events: Events) -> Tensor:  # (B, H, L)
+        """Weigh the events; ``item_UF`` are features of the distinct items."""
+        mask_BL1 = events.mask.unsqueeze(2)
+        if self.pooling == "mean":
+            total_B11 = mask_BL1.sum(1, keepdim=True).clamp(min=1)
+            return (mask_BL1 / total_B11).transpose(1, 2).expand(-1, self.heads, -1)
+        logit_BLH = events.gather(self.item(item_UF)) + self.side(events)
+        lowest = torch.finfo(logit_BLH.dtype).min  # -inf would make an empty row NaN
+        weight_BLH = logit_BLH.masked_fill(~mask_BL1, lowest).softmax(dim=1) * mask_BL1
+        return weight_BLH.transpose(1, 2)
+
+
 @final
 class HistoryEncoder(nn.Module):
     """Pools the newest events of a sequence.
 
-    An event is its item's features, projected, plus a vector of its type and age. ``attention``
-    has several heads, each a weighted mean of the events: the logit of an event is linear in its
-    item's features, plus a number for its type and age (multi-head pooling with learned queries, as
-    ComiRec-SA, arXiv:2005.09347, section 3.2, without its hidden layer). ``mean`` weighs all alike.
-    Items are encoded once a distinct item, however often a batch repeats them.
-
-    A request without events has a learned vector of its own.
+    An event is its item's features, projected, plus a vector of its type and age; each head is a
+    weighted mean of the events (multi-head pooling by learned queries, as ComiRec-SA,
+    arXiv:2005.09347, section 3.2, without its hidden layer), and the heads lie side by side. Items
+    are projected once a distinct item, however often a batch repeats them. A request without events
+    has a learned vector of its own.
     """
 
     class Config(config.Config):
@@ -40,52 +107,22 @@ class HistoryEncoder(nn.Module):
         dim: int = Field(default=64, ge=1, le=4096)
         """Width of an event."""
         pooling: Pooling = "attention"
+        """attention: heads that learn what to look at. mean: one mean of all events."""
         heads: int = Field(default=4, ge=1, le=64)
-        """Weighted means under attention; their vectors are laid side by side."""
+        """Of attention."""
 
-    def __init__(self, config: Config, sequence: str, item_dim: int, direct: int = 0) -> None:
-        """``sequence`` is the schema's name; ``item_dim`` the width of an item's features."""
+    def __init__(self, config: Config, item_dim: int) -> None:
+        """``item_dim`` is the width of an item's features."""
         super().__init__()
-        self.config, self.sequence, self.direct = config, sequence, direct
-        self._heads = (config.heads if config.pooling == "attention" else 1)
-        self.width = self._heads * config.dim
-        self.value = nn.Linear(item_dim, config.dim)
-        H = self._heads + direct
-        self.key = nn.Linear(item_dim, H)
-        # by type and age, summed where they are used: few rows, so their gradients are dense
-        self.kind = nn.Parameter(torch.randn(MAX_TYPES, 1, config.dim + H) * INITIAL_SD)
-        self.age = nn.Parameter(torch.randn(1, NUM_AGES, config.dim + H) * INITIAL_SD)
+        heads = config.heads if config.pooling == "attention" else 1
+        self.width = heads * config.dim
+        self.weights = EventWeights(config.pooling, item_dim, heads)
+        self.item = nn.Linear(item_dim, config.dim)
+        self.side = SideTable(config.dim)
         self.nothing = nn.Parameter(torch.zeros(self.width))
 
-    def forward(self, item_UD: Tensor, place_E: Tensor, requests: Requests, vector_UX=None):
-        """Encode each request's history, ``(B, width)``.
-
-        ``item_UD`` are features of the distinct items U; event e is of item ``place_E[e]``.
-        """
-        place_BL, side_BL, mask_BL = self._newest(place_E, requests)
-        if not len(place_E):
-            return self.nothing.expand(len(requests), -1), torch.zeros(len(requests), self.direct, vector_UX.shape[1])
-        side_XD, side_XH = (self.kind + self.age).flatten(0, 1).split([self.config.dim, self._heads+self.direct], dim=1)
-        event_BLD = F.embedding(place_BL, self.value(item_UD)) + F.embedding(side_BL, side_XD)
-        logit_BLH = F.embedding(place_BL, self.key(item_UD)) + F.embedding(side_BL, side_XH)
-        if self.config.pooling == "mean":
-            logit_BLH = logit_BLH * 0
-        lowest = torch.finfo(logit_BLH.dtype).min  # -inf would make an empty row NaN
-        weight_BLH = logit_BLH.masked_fill(~mask_BL.unsqueeze(-1), lowest).softmax(dim=1)
-        w=weight_BLH.transpose(1, 2)
-        pooled_BW = (w[:, :self._heads] @ event_BLD).flatten(1)
-        some = mask_BL.any(1, keepdim=True)
-        direct = (w[:, self._heads:] @ F.embedding(place_BL, vector_UX)) * some.unsqueeze(2) if self.direct else None
-        return torch.where(some, pooled_BW, self.nothing), direct
-
-    def _newest(self, place_E: Tensor, requests: Requests) -> tuple[Tensor, Tensor, Tensor]:
-        """Place among the items, type and age as one id, and whether there is an event."""
-        time_ms = requests.ragged(f"{self.sequence}.time_ms")
-        kind_E = requests.ragged(f"{self.sequence}.type").values
-        side_E = kind_E * NUM_AGES + age_ids(time_ms, requests.time_ms)
-        lengths_B = time_ms.lengths
-        longest = min(int(lengths_B.max()) if len(lengths_B) else 0, self.config.events)
-        both_BLX, mask_BL = ragged.pad(
-            torch.stack([place_E, side_E], dim=1), time_ms.offsets, longest
-        )
-        return both_BLX[..., 0], both_BLX[..., 1], mask_BL
+    def forward(self, item_UF: Tensor, events: Events) -> Tensor:  # (B, width)
+        """Encode each request's events; ``item_UF`` are features of the distinct items."""
+        event_BLD = events.gather(self.item(item_UF)) + self.side(events)
+        pooled_BW = (self.weights(item_UF, events) @ event_BLD).flatten(1)
+        return torch.where(events.mask.any(1, keepdim=True), pooled_BW, self.nothing)

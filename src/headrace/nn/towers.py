@@ -15,7 +15,7 @@ from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
 from ..schema import Schema
 from .embedder import Embedder, distinct
-from .history import HistoryEncoder
+from .history import Events, EventWeights, HistoryEncoder
 from .mlp import Activation, mlp
 
 CHUNK = 16_384  # items encoded at a time
@@ -28,6 +28,10 @@ class Towers(nn.Module):
     Both read one Embedder, so that an item means the same in a history and as a candidate. Their
     vectors have length 1. H user vectors a request meet one and the same item vector (H tasks, or
     H interests); X numbers are what the item tower says of an item beyond its direction.
+
+    With ``shortcut`` an item's features reach its vector past the layers too, by one linear map,
+    and a weighted mean of the vectors of the history's items is added to each user vector: an id
+    passes uncompressed, and a user is near to what they took before anything is learnt.
     """
 
     class Config(config.Config):
@@ -45,9 +49,8 @@ class Towers(nn.Module):
         """Widths of the item tower's hidden layers."""
         activation: Activation = "relu"
         dropout: float = Field(default=0.0, ge=0, lt=1)
-        shortcut: bool = False
-        linear: bool = False
-        fingerprint: int = 0
+        shortcut: bool = True
+        """Straight ways past the hidden layers, of item features and of the history's items."""
         leave_out: tuple[str, ...] | None = None
         """Features that neither tower sees. Default: ids of users, which memorise."""
 
@@ -59,44 +62,31 @@ class Towers(nn.Module):
         The Embedder stays the model's own: it is passed in wherever it is read.
         """
         super().__init__()
-        self._shape = (vectors, config.dim)
-        self.dim, self.extra = config.dim, extra
+        self.config = config
+        self._user_shape, self._item_shape = (vectors, config.dim), (config.dim, extra)
         width = embed.dim("item")
-        self.history = HistoryEncoder(config.encoder, config.history, width, vectors if config.shortcut else 0)
-        self.linear = nn.Linear(width, config.dim, bias=False) if config.linear else None
-        self.gainf = nn.Parameter(torch.zeros(vectors, 1))
-        g=torch.Generator().manual_seed(7)
-        self.fp = torch.randn(len(embed.item_ids), config.fingerprint, generator=g)/max(1,config.fingerprint)**.5
-        self.gain = nn.Parameter(torch.zeros(vectors, 1))
-        inputs = self.history.width + embed.dim("user", "context")
+        self.history = HistoryEncoder(config.encoder, width)
         rule, dropout = config.activation, config.dropout
-        user = (inputs, *config.user_hidden, vectors * config.dim)
-        self.user_tower = mlp(*user, activation=rule, dropout=dropout)
-        item = (width, *config.item_hidden, config.dim + extra)
-        self.item_tower = mlp(*item, activation=rule, dropout=dropout)
+        user = self.history.width + embed.dim("user", "context"), *config.user_hidden
+        self.user_tower = mlp(*user, vectors * config.dim, activation=rule, dropout=dropout)
+        item = width, *config.item_hidden
+        self.item_tower = mlp(*item, config.dim + extra, activation=rule, dropout=dropout)
+        if config.shortcut:
+            self.item_shortcut = nn.Linear(width, config.dim, bias=False)
+            self.user_shortcut = EventWeights(config.encoder.pooling, width, vectors)
+            self.log_gain = nn.Parameter(torch.zeros(vectors, 1))  # of the mean against the tower
 
     def forward(
         self, embed: Embedder, requests: Requests, item_M: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode requests and some distinct items: ``(B, H, D)``, ``(M, D)`` and ``(M, X)``."""
-        events_E = requests.ragged(f"{self.history.sequence}.item").values
-        items_U, (place_E, place_M) = distinct(events_E, item_M)
+        """Encode requests and items: ``(B, H, D)``, ``(M, D)`` and ``(M, X)``."""
+        events_E = requests.ragged(f"{self.config.history}.item").values
+        none = torch.zeros(1, dtype=torch.int64)  # lest there be no item at all to look up
+        items_U, (place_E, place_M, _) = distinct(events_E, item_M, none)
         feature_UF = embed.items(items_U)
-        if self.history.direct:
-            vector_UD, extra_UX = self._item(feature_UF, items_U)
-            item, extra = vector_UD[place_M], extra_UX[place_M]
-        else:
-            vector_UD=None; item, extra = self._item(feature_UF[place_M], item_M)
-        pooled_BW, direct = self.history(feature_UF, place_E, requests, vector_UD)
-        user_BX = self.user_tower(torch.cat([pooled_BW, embed.request(requests)], dim=1))
-        user_BHD = user_BX.unflatten(1, self._shape)
-        D=self.dim
-        if self.history.direct:
-            user_BHD = user_BHD + self.gain.exp()*F.normalize(direct[..., :D], dim=2)
-            if self.fp.shape[1]:
-                f=F.normalize(direct[..., D:], dim=2)*self.gainf.exp()
-                return torch.cat([F.normalize(user_BHD, dim=2), f], 2), item, extra
-        return F.normalize(user_BHD, dim=2), item, extra
+        item_UD, extra_UX = self._item(feature_UF)
+        user_BHD = self._user(embed, requests, place_E, feature_UF, item_UD)
+        return user_BHD, item_UD[place_M], extra_UX[place_M]
 
     def users(self, embed: Embedder, requests: Requests) -> Tensor:  # (B, H, D)
         """Encode requests alone."""
@@ -105,15 +95,32 @@ class Towers(nn.Module):
     @torch.inference_mode()
     def items(self, embed: Embedder, item_M: Tensor) -> tuple[Tensor, Tensor]:  # (M, D), (M, X)
         """Encode any number of items for an index, a chunk at a time."""
-        parts = [self._item(embed.items(chunk), chunk) for chunk in item_M.split(CHUNK)]
+        parts = [self._item(embed.items(chunk)) for chunk in item_M.split(CHUNK)]
         vector_M, extra_M = zip(*parts, strict=True)
         return torch.cat(vector_M), torch.cat(extra_M)
 
-    def _item(self, feature_MF: Tensor, item_M):
-        vector_MD, extra_MX = self.item_tower(feature_MF).split([self.dim, self.extra], dim=1)
-        if self.linear is not None: vector_MD = vector_MD + self.linear(feature_MF)
-        vector_MD = F.normalize(vector_MD, dim=1)
-        return torch.cat([vector_MD, self.fp[item_M]], 1), extra_MX
+    def _user(
+        self,
+        embed: Embedder,
+        requests: Requests,
+        place_E: Tensor,
+        feature_UF: Tensor,
+        item_UD: Tensor,
+    ) -> Tensor:
+        events = Events.newest(requests, self.config.history, place_E, self.config.encoder.events)
+        pooled_BW = self.history(feature_UF, events)
+        user_BX = self.user_tower(torch.cat([pooled_BW, embed.request(requests)], dim=1))
+        user_BHD = user_BX.unflatten(1, self._user_shape)
+        if self.config.shortcut:
+            mean_BHD = self.user_shortcut(feature_UF, events) @ events.gather(item_UD)
+            user_BHD = user_BHD + self.log_gain.exp() * F.normalize(mean_BHD, dim=2)
+        return F.normalize(user_BHD, dim=2)
+
+    def _item(self, feature_MF: Tensor) -> tuple[Tensor, Tensor]:
+        vector_MD, extra_MX = self.item_tower(feature_MF).split(self._item_shape, dim=1)
+        if self.config.shortcut:
+            vector_MD = vector_MD + self.item_shortcut(feature_MF)
+        return F.normalize(vector_MD, dim=1), extra_MX
 
 
 def embedder(config: Towers.Config, space: FeatureSpace) -> Embedder:

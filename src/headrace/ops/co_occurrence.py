@@ -1,7 +1,7 @@
-"""Which items occur together in the same units: baskets, sessions or users' lives.
+"""Which items occur together in the same units: baskets, pages or lives of users.
 
-``item_X`` cut by ``unit_offsets`` are each unit's distinct items; ``unit_X`` cut by ``item_offsets``
-are each item's units.
+``item_X`` cut by ``unit_offsets`` are each unit's distinct items, ``unit_X`` cut by
+``item_offsets`` each item's units.
 """
 
 from __future__ import annotations
@@ -122,3 +122,69 @@ def gather(
             n += 1
         out[b + 1] = n
     return out, item_N[: out[-1]].copy(), score_N[: out[-1]].copy()
+
+
+@njit(cache=True, nogil=True)
+def swing(
+    unit_offsets: Array,
+    item_X: Array,
+    item_offsets: Array,
+    unit_X: Array,
+    keep: int,
+    alpha: float,
+    most_units: int,
+) -> tuple[Array, Array, Array]:
+    """The ``keep`` best neighbours of each item by the pairs of units that share both.
+
+    ``s_ij = sum_{u<v has i and j} 1/sqrt(|I_u||I_v|) / (alpha + |I_u & I_v - {i}|)``. Of an item
+    in more than ``most_units`` units, evenly spaced ones are taken. Returns as ``cosine``.
+    """
+    num_items = item_offsets.shape[0] - 1
+    offsets = np.zeros(num_items + 1, np.int64)
+    neighbour = np.empty(num_items * 8, np.int32)
+    weight = np.empty(num_items * 8, np.float32)
+    total = np.zeros(num_items)
+    touched = np.empty(num_items, np.int32)
+    owner = np.full(num_items, -1, np.int64)  # the pass that last marked an item
+    shared = np.empty(num_items, np.int32)
+    mark = np.int64(0)
+    for i in range(num_items):
+        there = item_offsets[i + 1] - item_offsets[i]
+        taken = min(there, most_units)
+        found = 0
+        for a in range(taken):
+            u = unit_X[item_offsets[i] + a * there // taken]
+            mark += 1
+            for x in range(unit_offsets[u], unit_offsets[u + 1]):
+                owner[item_X[x]] = mark
+            for b in range(a + 1, taken):
+                v = unit_X[item_offsets[i] + b * there // taken]
+                both = 0
+                for y in range(unit_offsets[v], unit_offsets[v + 1]):
+                    j = item_X[y]
+                    if j != i and owner[j] == mark:
+                        shared[both] = j
+                        both += 1
+                size_u = unit_offsets[u + 1] - unit_offsets[u]
+                size_v = unit_offsets[v + 1] - unit_offsets[v]
+                worth = 1.0 / (np.sqrt(np.float64(size_u) * size_v) * (alpha + both))
+                for k in range(both):
+                    if total[shared[k]] == 0:
+                        touched[found] = shared[k]
+                        found += 1
+                    total[shared[k]] += worth
+        others = np.sort(touched[:found])
+        score = np.empty(found, np.float32)
+        for k in range(found):
+            score[k] = total[others[k]]
+            total[others[k]] = 0
+        best = np.argsort(-score, kind="mergesort")[:keep]
+        start = offsets[i]
+        while start + len(best) > neighbour.shape[0]:
+            neighbour = np.concatenate((neighbour, np.empty_like(neighbour)))
+            weight = np.concatenate((weight, np.empty_like(weight)))
+        for k in range(len(best)):
+            neighbour[start + k] = others[best[k]]
+            weight[start + k] = score[best[k]]
+        offsets[i + 1] = start + len(best)
+    return offsets, neighbour[: offsets[-1]].copy(), weight[: offsets[-1]].copy()

@@ -11,10 +11,14 @@ from numba import njit
 #: For what Python calls: may allocate.
 entry = njit(cache=True, nogil=True)
 
-_NO_COUNTS: dict[str, Any] = {"_nrt": False, "forceinline": True}
-#: For what other kernels call: allocates nothing. A world is some fifty arrays; to count a
-#: reference to each of them at every call took ten times as long as the calls.
-leaf = njit(nogil=True, **_NO_COUNTS)
+_LEAF: dict[str, Any] = {
+    "_nrt": False,  # to count references of a world's fifty arrays at every call took 10x the work
+    "forceinline": True,  # ... and to pass them by value a third of the rest
+    "no_cpython_wrapper": True,  # ... and to unpack them for Python half of the compilation
+    "no_cfunc_wrapper": True,
+}
+#: For what other kernels call: allocates nothing, cannot be called from Python.
+leaf = njit(nogil=True, **_LEAF)
 
 #: Numba drops cached code when the file of a function changes, but not when a file that it calls
 #: into does. Entries that call across files take this as a default, which is part of their type;
