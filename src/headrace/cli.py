@@ -183,12 +183,16 @@ def version() -> None:
 def _train(run: Run, steps: Steps, *, resume: bool = False) -> None:
     from . import pipeline
     from .training import Trainer
+    from .training.distributed import join
     from .training.observers import progress_bars
 
-    with progress_bars(console) as progress:
-        trainer = Trainer(run.folder, progress)
-        bundle = pipeline.train(run, trainer, steps, resume=resume)
-    pipeline.save_curves(run, trainer, steps.seconds)
+    with progress_bars(console) as progress, join() as group:
+        trainer = Trainer(run.folder, progress, group)
+        parts = pipeline.train(run, trainer, steps, resume=resume)
+        if group.rank:  # the first process writes for all
+            return
+    with steps("bundle"):
+        bundle = pipeline.save(run, trainer, parts, steps.seconds)
     console.print(f"{run.bundle_path}: version {bundle.version}", highlight=False)
 
 

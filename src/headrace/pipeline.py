@@ -20,6 +20,7 @@ from .evaluation import metrics
 from .nn.pointwise import Pointwise
 from .run import Run
 from .samples import Drawn, Samples
+from .samples.split import Split
 from .serving.merge import Merge
 from .stages import Retriever
 from .training import History, Trainer
@@ -30,12 +31,12 @@ VALID_REQUESTS = 4_000  # most requests that a validation looks at
 CHUNK = 256  # requests featurised at a time
 
 
-def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Bundle:
-    """Train every part of a run's cascade and write its bundle.
+def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Parts:
+    """Train every part of a run's cascade.
 
     Without ``resume`` models start afresh; with it, each goes on from its checkpoint.
     """
-    if trainer.folder is not None and not resume:
+    if trainer.folder is not None and not resume and trainer.group.rank == 0:
         for name in ("checkpoints", "scalars"):
             shutil.rmtree(trainer.folder / name, ignore_errors=True)
     app = run.app
@@ -61,17 +62,29 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Bu
             _fit(rankers[name], app.rank_training, samples, trainer, judge, name)
     with step("calibration"):
         calibrations = {name: judge.calibrate(model) for name, model in rankers.items()}
-    with step("bundle"):
-        parts = Parts(
-            space=samples.space,
-            channels=channels,
-            merge=merge,
-            preranker=preranker,
-            rankers=rankers,
-            calibrations=calibrations,
-        )
-        best = {n: h.best[1] for n, h in trainer.histories.items() if h.best is not None}
-        return write_bundle(run.bundle_path, app, run.text, parts, samples.log, samples.split, best)
+    return Parts(
+        space=samples.space,
+        channels=channels,
+        merge=merge,
+        preranker=preranker,
+        rankers=rankers,
+        calibrations=calibrations,
+    )
+
+
+def save(run: Run, trainer: Trainer, parts: Parts, seconds: Mapping[str, float]) -> Bundle:
+    """Write what was trained as the run's bundle, and how training went beside it."""
+    log = run.log()
+    split = Split.of(run.app.samples, log)
+    best = {n: h.best[1] for n, h in trainer.histories.items() if h.best is not None}
+    bundle = write_bundle(run.bundle_path, run.app, run.text, parts, log, split, best)
+    curves = {
+        name: {"seconds": history.seconds, "loss": _curve(history)}
+        for name, history in trainer.histories.items()
+    }
+    text = json.dumps({"training": curves, "seconds": dict(seconds)})
+    (run.folder / "training.json").write_text(text)
+    return bundle
 
 
 def _fit(
@@ -164,16 +177,6 @@ def without_seen(requests: Requests, samples: Samples, rows: np.ndarray) -> Requ
 
 
 CURVE_POINTS = 200  # of a training curve in the report
-
-
-def save_curves(run: Run, trainer: Trainer, seconds: Mapping[str, float]) -> None:
-    """Leave how training went beside the bundle, for the report."""
-    curves = {
-        name: {"seconds": history.seconds, "loss": _curve(history)}
-        for name, history in trainer.histories.items()
-    }
-    text = json.dumps({"training": curves, "seconds": dict(seconds)})
-    (run.folder / "training.json").write_text(text)
 
 
 def _curve(history: History) -> list[dict[str, float | None]]:

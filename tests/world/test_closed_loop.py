@@ -116,5 +116,7 @@ def test_bad_slates_are_refused(world: World):
     ):
         with pytest.raises(DataError, match=message):
             world.answer([1], [world.end_ms], slate)
+    with pytest.raises(DataError, match="answer: seed -1, want 0 or more"):
+        world.answer([1], [world.end_ms], [[1]], seed=-1)
     with pytest.raises(DataError, match="user: no 0"):
         world.answer([0], [world.end_ms], [[1]])

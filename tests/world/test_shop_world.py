@@ -221,3 +221,47 @@ def test_unknown_users_items_and_places_are_refused(world: World):
             world.probability([user], [world.end_ms], [item], [place])
     with pytest.raises(DataError, match="as many users, times, items and positions"):
         world.probability([1, 2], [world.end_ms], [1, 2])
+
+
+SILENT = {"lasting": 0.0, "session": 0.0, "seasonal": 0.0, "quality": 0.0, "price": 0.0}
+
+
+def odds(world: World, user: np.ndarray, time_ms: np.ndarray, item: np.ndarray) -> np.ndarray:
+    p = world.probability(user, time_ms, item)[:, 0]
+    return np.log(p / (1 - p))
+
+
+@pytest.mark.parametrize("kind", ["lasting", "session", "seasonal", "quality", "price"])
+def test_each_wish_moves_the_odds_by_its_strength(kind: str):
+    world = World(config(interests={**SILENT, kind: 2.0, "season_days": 40.0}))
+    shop = world._behaviour
+    assert isinstance(shop, Shop)
+    shelf, crowd = shop.truth.shelf, shop.truth.crowd
+    user, item = np.repeat(np.arange(1, 21), 2_000), np.tile(np.arange(1, 2_001), 20)
+    day = world.config.people.start_ms + np.arange(0, 40) * 86_400_000
+    here = odds(world, user, np.full(len(user), day[3]), item)
+    if kind == "lasting":
+        wish = (shelf.unit[item - 1, None] * shelf.unit[crowd.interest[user - 1]]).sum(-1).max(1)
+    elif kind == "quality":
+        wish = shelf.goods["quality"][item - 1]
+    elif kind == "price":
+        wish = -crowd.price_sense[user - 1] * shelf.goods["price_z"][item - 1]
+    elif kind == "seasonal":
+        # an item that a user wants in season: the odds rise and fall with the calendar
+        asked = np.repeat(np.arange(1, 21), 40)
+        year = odds(world, asked, np.tile(day, 20), crowd.seasonal[asked - 1] + 1).reshape(20, 40)
+        assert np.allclose(np.ptp(year, axis=1), 2.0, atol=0.05)
+        roots = shelf.root[shelf.goods["category"][crowd.seasonal[:20]]]
+        assert np.allclose(year.argmax(1), (roots + 0.5) * 5, atol=1)
+        return
+    else:
+        # all pages of a session want the same, another session something else
+        visits = world.visits(world.config.people.start_ms, world.end_ms, [1])["time_ms"].to_numpy()
+        some = np.arange(1, 2_001)
+        first, second, later = (
+            odds(world, np.ones(2_000, int), np.full(2_000, t), some) for t in visits[[0, 1, 5]]
+        )
+        assert np.allclose(first, second) and not np.allclose(first, later)
+        assert np.ptp(first) > 2.0
+        return
+    assert np.allclose(here - here.mean(), 2.0 * (wish - wish.mean()), atol=1e-4)

@@ -71,6 +71,9 @@ class Towers(nn.Module):
         self.user_tower = mlp(*user, vectors * config.dim, activation=rule, dropout=dropout)
         item = width, *config.item_hidden
         self.item_tower = mlp(*item, config.dim + extra, activation=rule, dropout=dropout)
+        for layer in (*self.user_tower, *self.item_tower):
+            if isinstance(layer, nn.Linear):  # table entries are small: random biases would make
+                nn.init.zeros_(layer.bias)  # all vectors alike at first, at a mean cosine of 0.9
         if config.shortcut:
             self.item_shortcut = nn.Linear(width, config.dim, bias=False)
             self.user_shortcut = EventWeights(config.encoder.pooling, width, vectors)
@@ -92,7 +95,7 @@ class Towers(nn.Module):
         """Encode requests alone."""
         return self(embed, requests, torch.zeros(0, dtype=torch.int64))[0]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def items(self, embed: Embedder, item_M: Tensor) -> tuple[Tensor, Tensor]:  # (M, D), (M, X)
         """Encode any number of items for an index, a chunk at a time."""
         parts = [self._item(embed.items(chunk)) for chunk in item_M.split(CHUNK)]

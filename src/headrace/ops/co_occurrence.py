@@ -1,7 +1,10 @@
-"""Which items occur together in the same units: baskets, pages or lives of users.
+"""Which items go together in the same units: baskets, or the lives of users.
 
-``item_X`` cut by ``unit_offsets`` are each unit's distinct items, ``unit_X`` cut by
-``item_offsets`` each item's units.
+``item_X`` cut by ``unit_offsets`` are the distinct items of each unit. ``place_X`` cut by
+``item_offsets`` are the places in ``item_X`` where each item stands, and ``unit_X`` the units there.
+A graph of items is offsets ``(rows + 1,)``, neighbours ``(.,) int32`` and weights ``(.,) float32``,
+best first, ties by item. Both builders make the rows of items ``first <= i < last``, so that
+threads can share the work; how they share it changes nothing.
 """
 
 from __future__ import annotations
@@ -12,58 +15,197 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from .best import best
+
 Array = NDArray[Any]
+Graph = tuple[Array, Array, Array]
 
 
 @njit(cache=True, nogil=True)
 def cosine(
+    first: int,
+    last: int,
+    unit_offsets: Array,
+    item_X: Array,
+    day_X: Array,
+    item_offsets: Array,
+    place_X: Array,
+    unit_X: Array,
+    weight_U: Array,
+    fade_D: Array,
+    least: int,
+    keep: int,
+) -> Graph:
+    """The ``keep`` best neighbours by weighted cosine of the units that items share.
+
+    ``w_ij = Σ_{u has i and j} weight_u fade[|day_ui - day_uj|] / sqrt(n_i n_j)``, n counting units.
+    Pairs that share fewer than ``least`` units are left out.
+    """
+    num_items = item_offsets.shape[0] - 1
+    total = np.zeros((num_items, 2), np.float32)  # weight and number of the units shared
+    touched = np.empty(num_items, np.int32)
+    score = np.empty(num_items, np.float32)
+    offsets = np.zeros(last - first + 1, np.int64)
+    neighbour = np.empty((last - first, keep), np.int32)
+    weight = np.empty((last - first, keep), np.float32)
+    for i in range(first, last):
+        num_i = item_offsets[i + 1] - item_offsets[i]
+        found = 0
+        if num_i >= least:
+            for x in range(item_offsets[i], item_offsets[i + 1]):
+                u, day = unit_X[x], day_X[place_X[x]]
+                for y in range(unit_offsets[u], unit_offsets[u + 1]):
+                    j = item_X[y]
+                    if total[j, 1] == 0:
+                        touched[found] = j
+                        found += 1
+                    total[j, 0] += weight_U[u] * fade_D[abs(day_X[y] - day)]
+                    total[j, 1] += 1
+        n = 0
+        for k in range(found):
+            j = touched[k]
+            if j != i and total[j, 1] >= least:
+                num_j = item_offsets[j + 1] - item_offsets[j]
+                touched[n] = j
+                score[n] = total[j, 0] / np.sqrt(np.float64(num_i) * num_j)
+                n += 1
+            total[j] = 0
+        _keep_best(i - first, score, touched, n, offsets, neighbour, weight)
+    return _compact(offsets, neighbour, weight)
+
+
+@njit(cache=True, nogil=True)
+def swing(
+    first: int,
+    last: int,
     unit_offsets: Array,
     item_X: Array,
     item_offsets: Array,
     unit_X: Array,
     weight_U: Array,
+    alpha: float,
+    most_units: int,
+    seed: int,
     keep: int,
-    shrink: float,
-) -> tuple[Array, Array, Array]:
-    """The ``keep`` best neighbours of each item by weighted cosine of the units they share.
+) -> Graph:
+    """The ``keep`` best neighbours by pairs of units that agree on little else.
 
-    ``w_ij = sum_{u has i and j} weight_u / (sqrt(n_i n_j) + shrink)``, n counting units. Returns
-    offsets ``(I+1,)``, neighbours and weights, best first, ties by item.
+    ``s(i, j) = Σ_{u<v have i and j} w_u w_v / (alpha + |I_u ∩ I_v \\ {i}|)``. At most
+    ``most_units`` units of an item are looked at, drawn at random by ``seed`` and item.
     """
     num_items = item_offsets.shape[0] - 1
-    offsets = np.zeros(num_items + 1, np.int64)
-    neighbour = np.empty(num_items * 8, np.int32)
-    weight = np.empty(num_items * 8, np.float32)
-    total = np.zeros(num_items)
+    slot = np.full(num_items, -1, np.int32)  # an item's row among those found beside i
     touched = np.empty(num_items, np.int32)
-    for i in range(num_items):
+    count = np.empty(num_items, np.int32)
+    start = np.empty(num_items + 1, np.int64)
+    score = np.empty(num_items, np.float32)
+    holder = np.empty(1024, np.int32)  # who of the units of i has an item, rows cut by ``start``
+    pair = np.zeros((most_units, most_units), np.float32)
+    offsets = np.zeros(last - first + 1, np.int64)
+    neighbour = np.empty((last - first, keep), np.int32)
+    weight = np.empty((last - first, keep), np.float32)
+    for i in range(first, last):
+        unit_A = _draw(unit_X[item_offsets[i] : item_offsets[i + 1]], most_units, seed, i)
         found = 0
-        for x in range(item_offsets[i], item_offsets[i + 1]):
-            u = unit_X[x]
+        for u in unit_A:
             for y in range(unit_offsets[u], unit_offsets[u + 1]):
                 j = item_X[y]
-                if j != i:
-                    if total[j] == 0:
-                        touched[found] = j
-                        found += 1
-                    total[j] += weight_U[u]
-        others = np.sort(touched[:found])
-        score = np.empty(found, np.float32)
+                if slot[j] < 0:
+                    slot[j] = found
+                    touched[found] = j
+                    count[found] = 0
+                    found += 1
+                count[slot[j]] += 1
+        room = 0
         for k in range(found):
-            n_j = item_offsets[others[k] + 1] - item_offsets[others[k]]
-            n_i = item_offsets[i + 1] - item_offsets[i]
-            score[k] = total[others[k]] / (np.sqrt(np.float64(n_i) * n_j) + shrink)
-            total[others[k]] = 0
-        best = np.argsort(-score, kind="mergesort")[:keep]
-        start = offsets[i]
-        while start + len(best) > neighbour.shape[0]:
-            neighbour = np.concatenate((neighbour, np.empty_like(neighbour)))
-            weight = np.concatenate((weight, np.empty_like(weight)))
-        for k in range(len(best)):
-            neighbour[start + k] = others[best[k]]
-            weight[start + k] = score[best[k]]
-        offsets[i + 1] = start + len(best)
-    return offsets, neighbour[: offsets[-1]].copy(), weight[: offsets[-1]].copy()
+            start[k] = room
+            if touched[k] == i or count[k] < 2:  # the seed itself, and what no pair shares
+                slot[touched[k]] = -1
+            else:
+                room += count[k]
+            count[k] = 0
+        start[found] = room
+        if room > holder.shape[0]:
+            holder = np.empty(2 * room, np.int32)
+        for a in range(len(unit_A)):
+            for y in range(unit_offsets[unit_A[a]], unit_offsets[unit_A[a] + 1]):
+                k = slot[item_X[y]]
+                if k >= 0:
+                    holder[start[k] + count[k]] = a
+                    count[k] += 1
+        _weigh_pairs(pair, holder, start, found, weight_U[unit_A], alpha)
+        n = 0
+        for k in range(found):
+            slot[touched[k]] = -1
+            if start[k + 1] > start[k]:
+                shared = np.float32(0)
+                for p in range(start[k] + 1, start[k + 1]):
+                    for q in range(start[k], p):
+                        shared += pair[holder[p], holder[q]]
+                touched[n], score[n] = touched[k], shared
+                n += 1
+        _keep_best(i - first, score, touched, n, offsets, neighbour, weight)
+    return _compact(offsets, neighbour, weight)
+
+
+@njit(cache=True, nogil=True)
+def _draw(unit_A: Array, most: int, seed: int, item: int) -> Array:
+    """At most ``most`` of an item's units, in order; selection sampling, Knuth 3.4.2 S."""
+    if len(unit_A) <= most:
+        return unit_A
+    np.random.seed((seed * 1_000_003 + item) % 4_294_967_296)  # noqa: NPY002
+    out = np.empty(most, unit_A.dtype)
+    n = 0
+    for a in range(len(unit_A)):
+        if np.random.random() * (len(unit_A) - a) < most - n:
+            out[n] = unit_A[a]
+            n += 1
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _weigh_pairs(
+    pair: Array, holder: Array, start: Array, found: int, weight_A: Array, alpha: float
+) -> None:
+    """Fill ``pair[a, b]``, b < a, with what each pair of units says for an item it shares."""
+    for a in range(len(weight_A)):
+        pair[a, :a] = 0
+    for k in range(found):
+        for p in range(start[k] + 1, start[k + 1]):
+            for q in range(start[k], p):
+                pair[holder[p], holder[q]] += 1
+    for a in range(len(weight_A)):
+        for b in range(a):
+            pair[a, b] = weight_A[a] * weight_A[b] / (alpha + pair[a, b])
+
+
+@njit(cache=True, nogil=True)
+def _keep_best(
+    row: int,
+    score: Array,
+    item: Array,
+    size: int,
+    offsets: Array,
+    neighbour: Array,
+    weight: Array,
+) -> None:
+    top = best(score, item, size, neighbour.shape[1])
+    for k in range(len(top)):
+        neighbour[row, k] = item[top[k]]
+        weight[row, k] = score[top[k]]
+    offsets[row + 1] = offsets[row] + len(top)
+
+
+@njit(cache=True, nogil=True)
+def _compact(offsets: Array, neighbour: Array, weight: Array) -> Graph:
+    """Rows end to end, without the room that they did not fill."""
+    neighbour_Y = np.empty(offsets[-1], np.int32)
+    weight_Y = np.empty(offsets[-1], np.float32)
+    for row in range(offsets.shape[0] - 1):
+        start, end = offsets[row], offsets[row + 1]
+        neighbour_Y[start:end] = neighbour[row, : end - start]
+        weight_Y[start:end] = weight[row, : end - start]
+    return offsets, neighbour_Y, weight_Y
 
 
 @njit(cache=True, nogil=True)
@@ -72,119 +214,46 @@ def gather(
     neighbour: Array,
     weight: Array,
     seed_offsets: Array,
-    seed_E: Array,
-    seed_weight_E: Array,
+    seed_S: Array,
+    worth_S: Array,
     exclude_offsets: Array,
     exclude_X: Array,
     quota_B: Array,
+    total_I: Array,
 ) -> tuple[Array, Array, Array]:
-    """Add up the neighbours of each request's seeds: offsets ``(B+1,)``, items, scores, best first.
+    """Add up the neighbours of each request's seeds: offsets ``(B+1,)``, item, score, best first.
 
-    Excluded items and item 0 are left out.
+    ``total_I`` are zeros, float32, one for each item of the graph, and are left so.
     """
-    size = seed_offsets.shape[0] - 1
-    num_items = offsets.shape[0] - 1
+    size, num_items = seed_offsets.shape[0] - 1, offsets.shape[0] - 1
     out = np.zeros(size + 1, np.int64)
-    room = 0
-    for b in range(size):
-        room += quota_B[b]
-    item_N = np.empty(room, np.int64)
-    score_N = np.empty(room, np.float32)
-    total = np.zeros(num_items, np.float32)
+    item_N = np.empty(quota_B.sum(), np.int64)
+    score_N = np.empty(quota_B.sum(), np.float32)
     touched = np.empty(num_items, np.int32)
+    score = np.empty(num_items, np.float32)
     for b in range(size):
         found = 0
-        for e in range(seed_offsets[b], seed_offsets[b + 1]):
-            i = seed_E[e]
+        for s in range(seed_offsets[b], seed_offsets[b + 1]):
+            i = seed_S[s]
             if 0 < i < num_items:
                 for k in range(offsets[i], offsets[i + 1]):
-                    j = neighbour[k]
-                    if total[j] == 0:
-                        touched[found] = j
+                    if total_I[neighbour[k]] == 0:
+                        touched[found] = neighbour[k]
                         found += 1
-                    total[j] += weight[k] * seed_weight_E[e]
+                    total_I[neighbour[k]] += weight[k] * worth_S[s]
         for x in range(exclude_offsets[b], exclude_offsets[b + 1]):
             if exclude_X[x] < num_items:
-                total[exclude_X[x]] = -1
-        items = np.sort(touched[:found])
-        score = np.empty(found, np.float32)
+                total_I[exclude_X[x]] = 0
+        n = 0
         for k in range(found):
-            score[k] = total[items[k]]
-            total[items[k]] = 0
-        for x in range(exclude_offsets[b], exclude_offsets[b + 1]):
-            if exclude_X[x] < num_items:
-                total[exclude_X[x]] = 0
-        n = out[b]
-        for k in np.argsort(-score, kind="mergesort"):
-            if n - out[b] >= quota_B[b] or score[k] <= 0:
-                break
-            item_N[n], score_N[n] = items[k], score[k]
-            n += 1
-        out[b + 1] = n
+            j = touched[k]
+            if total_I[j] > 0 and j > 0:
+                touched[n], score[n] = j, total_I[j]
+                n += 1
+            total_I[j] = 0
+        start = out[b]
+        top = best(score, touched, n, quota_B[b])
+        for k in range(len(top)):
+            item_N[start + k], score_N[start + k] = touched[top[k]], score[top[k]]
+        out[b + 1] = start + len(top)
     return out, item_N[: out[-1]].copy(), score_N[: out[-1]].copy()
-
-
-@njit(cache=True, nogil=True)
-def swing(
-    unit_offsets: Array,
-    item_X: Array,
-    item_offsets: Array,
-    unit_X: Array,
-    keep: int,
-    alpha: float,
-    most_units: int,
-) -> tuple[Array, Array, Array]:
-    """The ``keep`` best neighbours of each item by the pairs of units that share both.
-
-    ``s_ij = sum_{u<v has i and j} 1/sqrt(|I_u||I_v|) / (alpha + |I_u & I_v - {i}|)``. Of an item
-    in more than ``most_units`` units, evenly spaced ones are taken. Returns as ``cosine``.
-    """
-    num_items = item_offsets.shape[0] - 1
-    offsets = np.zeros(num_items + 1, np.int64)
-    neighbour = np.empty(num_items * 8, np.int32)
-    weight = np.empty(num_items * 8, np.float32)
-    total = np.zeros(num_items)
-    touched = np.empty(num_items, np.int32)
-    owner = np.full(num_items, -1, np.int64)  # the pass that last marked an item
-    shared = np.empty(num_items, np.int32)
-    mark = np.int64(0)
-    for i in range(num_items):
-        there = item_offsets[i + 1] - item_offsets[i]
-        taken = min(there, most_units)
-        found = 0
-        for a in range(taken):
-            u = unit_X[item_offsets[i] + a * there // taken]
-            mark += 1
-            for x in range(unit_offsets[u], unit_offsets[u + 1]):
-                owner[item_X[x]] = mark
-            for b in range(a + 1, taken):
-                v = unit_X[item_offsets[i] + b * there // taken]
-                both = 0
-                for y in range(unit_offsets[v], unit_offsets[v + 1]):
-                    j = item_X[y]
-                    if j != i and owner[j] == mark:
-                        shared[both] = j
-                        both += 1
-                size_u = unit_offsets[u + 1] - unit_offsets[u]
-                size_v = unit_offsets[v + 1] - unit_offsets[v]
-                worth = 1.0 / (np.sqrt(np.float64(size_u) * size_v) * (alpha + both))
-                for k in range(both):
-                    if total[shared[k]] == 0:
-                        touched[found] = shared[k]
-                        found += 1
-                    total[shared[k]] += worth
-        others = np.sort(touched[:found])
-        score = np.empty(found, np.float32)
-        for k in range(found):
-            score[k] = total[others[k]]
-            total[others[k]] = 0
-        best = np.argsort(-score, kind="mergesort")[:keep]
-        start = offsets[i]
-        while start + len(best) > neighbour.shape[0]:
-            neighbour = np.concatenate((neighbour, np.empty_like(neighbour)))
-            weight = np.concatenate((weight, np.empty_like(weight)))
-        for k in range(len(best)):
-            neighbour[start + k] = others[best[k]]
-            weight[start + k] = score[best[k]]
-        offsets[i + 1] = start + len(best)
-    return offsets, neighbour[: offsets[-1]].copy(), weight[: offsets[-1]].copy()

@@ -47,7 +47,7 @@ class Vector(PreRanker):
         """Settings of Vector."""
 
         kind: Literal["vector"] = "vector"
-        scale: float = Field(default=5.0, gt=0, le=100)
+        scale: float = Field(default=10.0, gt=0, le=100)
         """What a learned scale starts from."""
         item_bias: bool = True
         """Let the item tower add a number of the item's own to every task's logit."""
@@ -62,7 +62,7 @@ class Vector(PreRanker):
         self.embed = embedder(config, space)
         extra = size if config.item_bias else 0
         self.towers = Towers(config, self.embed, vectors=size, extra=extra)
-        self.scale = nn.Parameter(torch.full((size, 1), config.scale).log())
+        self.log_scale = nn.Parameter(torch.full((size, 1), config.scale).log())
         self.bias = nn.Parameter(torch.zeros(size, 1))
         self._items: Part | None = None
 
@@ -108,7 +108,7 @@ class Vector(PreRanker):
         size = len(self.tasks)
         own_BTT = torch.eye(size).expand(len(user_BTD), -1, -1)
         bias_BT1 = self.bias.expand(len(user_BTD), -1, -1)
-        return torch.cat([user_BTD * self.scale.exp(), own_BTT, bias_BT1], dim=2)
+        return torch.cat([user_BTD * self.log_scale.exp(), own_BTT, bias_BT1], dim=2)
 
     def _extend(self, item_MD: Tensor, own_MT: Tensor) -> Tensor:  # (M, X)
         missing = len(self.tasks) - own_MT.shape[1]

@@ -203,7 +203,7 @@ class TwoTowerRetriever:
         """Item vectors of length 1: where items lie, their popularity aside."""
         return self._key_IX[:, :-1]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def retrieve(self, requests: Requests, quota_B: Tensor) -> Candidates:
         """Find the ``quota_B`` best items of each request."""
         exclude, skip = requests.exclude, self._net.config.skip

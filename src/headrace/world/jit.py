@@ -14,10 +14,9 @@ entry = njit(cache=True, nogil=True)
 _LEAF: dict[str, Any] = {
     "_nrt": False,  # to count references of a world's fifty arrays at every call took 10x the work
     "forceinline": True,  # ... and to pass them by value a third of the rest
-    "no_cpython_wrapper": True,  # ... and to unpack them for Python half of the compilation
-    "no_cfunc_wrapper": True,
+    "no_cfunc_wrapper": True,  # compiles sooner
 }
-#: For what other kernels call: allocates nothing, cannot be called from Python.
+#: For what other kernels call: allocates nothing.
 leaf = njit(nogil=True, **_LEAF)
 
 #: Numba drops cached code when the file of a function changes, but not when a file that it calls

@@ -81,17 +81,19 @@ def respond(
 @entry
 def answer(
     truth: Truth,
-    seed: np.uint64,
+    replica: int,
     user_B: Array,
     time_ms_B: Array,
     item_BK: Array,
     sources: int = SOURCES,
 ) -> tuple[Array, Array, Array]:
-    """Answer slates; items count from 0, -1 is an empty place.
+    """Answer slates; items count from 0, -1 is an empty place; replica 0 is the log's own luck.
 
     Returns what was done ``(B, K, 4) bool``, when ``(B, K, 4) int64`` (-1 never) and the value of
     each event ``(B, K, 4) float32``: dwell seconds of a view, price of a purchase.
     """
+    own = truth.rules.seed
+    seed = mix(own, replica) if replica else own
     size, places = item_BK.shape
     done = np.zeros((size, places, 4), np.bool_)
     time_ms = np.full((size, places, 4), -1, np.int64)

@@ -171,6 +171,8 @@ class World:
         time_ms = np.ascontiguousarray(time_ms_B, np.int64)
         if item.ndim != 2 or not len(user) == len(time_ms) == len(item):
             raise DataError("answer: want a user, a time and a slate (B, K) for each request")
+        if seed is not None and seed < 0:
+            raise DataError(f"answer: seed {seed}, want 0 or more")
         if item.shape[1] > MAX_POSITIONS:
             raise DataError(f"answer: slates of {item.shape[1]}, at most {MAX_POSITIONS} places")
         done, when, value = self._behaviour.answer(user - 1, time_ms, item - 1, seed)

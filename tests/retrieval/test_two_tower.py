@@ -1,0 +1,277 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from tests import tiny
+
+from headrace.data import Ragged
+from headrace.errors import BundleError, ConfigError
+from headrace.nn.history import HistoryEncoder
+from headrace.retrieval._index import Exact, Hnsw
+from headrace.retrieval._judge import Judge
+from headrace.retrieval.two_tower import (
+    Objective,
+    Popularity,
+    TwoTower,
+    TwoTowerNet,
+    TwoTowerRetriever,
+    log_popularity,
+    union,
+)
+from headrace.training import Trainer, Training
+
+SMALL = {
+    "dim": 8,
+    "user_hidden": (16,),
+    "item_hidden": (16,),
+    "encoder": HistoryEncoder.Config(dim=8, heads=2),
+    "requests_per_batch": 64,
+    "pool": 16,
+    "judge_at": 10,
+}
+ALL = {"item_bias": True, "popularity": Popularity(weight=0.5), "skip": "lifetime"}
+KINDS = [{}, {**ALL}, {"index": Hnsw.Config(links=8)}, {**ALL, "index": Hnsw.Config(links=8)}]
+
+
+def settings(**more):
+    training = Training(epochs=1, learning_rate=0.01, table_learning_rate=0.1)
+    return TwoTower.Config(**{**SMALL, "training": training, **more})
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def channel(request, tiny_samples):
+    return settings(**request.param).build(tiny_samples.space)
+
+
+@pytest.fixture(scope="module")
+def fitted(channel, tiny_samples):
+    return channel.fit(tiny_samples, "two_tower", Trainer())
+
+
+@pytest.fixture(scope="module")
+def requests(tiny_samples):
+    return tiny_samples.features(tiny_samples.first_requests("test")[0])
+
+
+def ask(number, requests):
+    return torch.full((len(requests),), number)
+
+
+class TestLaws:
+    def test_at_most_the_quota_distinct_and_best_first(self, fitted, requests):
+        quota_B = torch.arange(len(requests)) % 12
+        found = fitted.retrieve(requests, quota_B)
+        assert (found.item_id.lengths <= quota_B).all()
+        assert found.scores["score"].shape == (len(found), 1)
+        for b in range(len(requests)):
+            items = found.item_id[b]
+            assert len(items.unique()) == len(items)
+            score = found.scores["score"][found.item_id.row == b, 0]
+            assert (score.diff() <= 0).all()
+        assert (found.item_id.values > 0).all()
+
+    def test_nothing_excluded_is_found(self, fitted, requests):
+        first = fitted.retrieve(requests, ask(10, requests)).item_id
+        exclude = first.take_rows(torch.arange(len(requests)))
+        found = fitted.retrieve(replace(requests, exclude=exclude), ask(10, requests)).item_id
+        for b in range(len(requests)):
+            assert not set(found[b].tolist()) & set(first[b].tolist())
+        assert int(found.lengths.min()) == 10
+
+    def test_the_same_alone_as_in_a_batch(self, fitted, requests):
+        together = fitted.retrieve(requests, ask(8, requests))
+        for b in range(0, len(requests), 9):
+            alone = fitted.retrieve(requests.take(torch.tensor([b])), torch.tensor([8]))
+            assert torch.equal(alone.item_id.values, together.item_id[b])
+            score = together.scores["score"][together.item_id.row == b]
+            torch.testing.assert_close(alone.scores["score"], score)
+
+    def test_restored_bit_for_bit(self, channel, fitted, requests, tiny_samples):
+        arrays = {name: x.clone().contiguous() for name, x in fitted.arrays().items()}
+        again = channel.restore(arrays, tiny_samples.space)
+        before, after = (r.retrieve(requests, ask(15, requests)) for r in (fitted, again))
+        assert torch.equal(before.item_id.values, after.item_id.values)
+        assert torch.equal(before.item_id.offsets, after.item_id.offsets)
+        assert torch.equal(before.scores["score"], after.scores["score"])
+
+    def test_users_without_history(self, fitted, tiny_samples):
+        one = tiny_samples.features(tiny_samples.requests("train")[:1])
+        assert not len(one.ragged("history.item").values)
+        found = fitted.retrieve(one, torch.tensor([10]))
+        assert len(found) == 10
+        assert found.scores["score"].isfinite().all()
+
+    def test_no_requests(self, fitted, requests):
+        nobody = requests.take(torch.zeros(0, dtype=torch.int64))
+        assert len(fitted.retrieve(nobody, torch.zeros(0, dtype=torch.int64)).item_id) == 0
+
+    def test_item_vectors_have_length_1(self, fitted, tiny_samples):
+        size = len(tiny_samples.space.catalogue)
+        assert fitted.item_vectors.shape == (size, 8)
+        torch.testing.assert_close(fitted.item_vectors.norm(dim=1), torch.ones(size))
+
+
+def test_learns_the_groups_of_the_tiny_shop(tiny_samples):
+    """Users want their group's 15 of 60 items; chance is a recall of 1/4 in a quarter of them."""
+    trainer = Trainer()
+    made = settings(training=Training(epochs=4, learning_rate=0.01, table_learning_rate=0.1))
+    made.build(tiny_samples.space).fit(tiny_samples, "two_tower", trainer)
+    history = trainer.histories["two_tower"]
+    assert history.best is not None
+    assert history.best[1] > 0.6
+
+
+def test_overfits_a_tiny_set(tiny_samples):
+    torch.manual_seed(0)
+    config = settings(temperature=0.2)
+    net = TwoTowerNet(config, tiny_samples.space)
+    objective = Objective(net, torch.from_numpy(tiny_samples.frequency))
+    batch = tiny_samples.positives_batch(tiny_samples.requests("train")[-6:], seed=1, pool=30)
+    tables = [p for n, p in net.named_parameters() if n.startswith("embed.tables")]
+    rest = [p for n, p in net.named_parameters() if not n.startswith("embed.tables")]
+    optimizers = [torch.optim.SparseAdam(tables, 0.05), torch.optim.Adam(rest, 0.01)]
+    losses = []
+    for _ in range(120):
+        loss = objective.loss(batch)["softmax"]
+        losses.append(loss.item())
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_a_score_is_the_scaled_product_and_what_is_popular(tiny_samples, requests):
+    torch.manual_seed(0)
+    config = settings(item_bias=True, temperature=0.5)
+    net = TwoTowerNet(config, tiny_samples.space).eval()
+    every = torch.arange(len(tiny_samples.space.catalogue))
+    now_I = torch.randn(len(every))
+    made = TwoTowerRetriever.of(net, now_I, tiny_samples.space, Exact.Config())
+    found = made.retrieve(requests, ask(5, requests))
+    with torch.no_grad():
+        user_BHD, item_ID, bias_IX = net.towers(net.embed, requests, every)
+    score_BI = user_BHD[:, 0] @ item_ID.T / 0.5 + bias_IX[:, 0] + now_I
+    want_N = score_BI[found.item_id.row, found.item_id.values]
+    torch.testing.assert_close(found.scores["score"][:, 0], want_N)
+
+
+def test_skipped_items_are_those_of_the_sequence(tiny_samples, requests):
+    torch.manual_seed(0)
+    net = TwoTowerNet(settings(skip="history"), tiny_samples.space).eval()
+    size = len(tiny_samples.space.catalogue)
+    made = TwoTowerRetriever.of(net, torch.zeros(size), tiny_samples.space, Exact.Config())
+    found = made.retrieve(requests, ask(60, requests)).item_id
+    history = requests.ragged("history.item")
+    for b in range(len(requests)):
+        assert set(found[b].tolist()) == set(range(1, size)) - set(history[b].tolist())
+
+
+def test_withdrawn_items_are_not_indexed(tiny_samples, requests):
+    space = tiny_samples.space
+    gone = torch.arange(1, 30)
+    smaller = space.with_catalogue(space.catalogue.withdraw(gone))
+    net = TwoTowerNet(settings(), space).eval()
+    made = TwoTowerRetriever.of(net, torch.zeros(len(space.catalogue)), smaller, Exact.Config())
+    found = made.retrieve(requests, ask(60, requests)).item_id
+    assert int(found.values.min()) >= 30
+
+
+@pytest.mark.parametrize("index", [Exact.Config(), Hnsw.Config(links=8)])
+def test_items_of_a_log_that_grew_are_found(index, tiny_samples, tmp_path):
+    """The bundle knows 60 items, the log has 66 by now."""
+    config = settings(index=index, popularity=Popularity())
+    trained = config.build(tiny_samples.space).fit(tiny_samples, "two_tower", Trainer())
+    raw = tiny.raw_log()
+    raw = replace(raw, items=tiny.raw_log(items=66).items)
+    space = tiny_samples.space
+    grown = type(space).over(space.schema, space.encoders, tiny.write(tmp_path, raw))
+    assert len(grown.catalogue) == len(space.catalogue) + 6
+    restored = config.build(grown).restore(trained.arrays(), grown)
+    assert restored.item_vectors.shape == (len(grown.catalogue), 8)
+    assert torch.equal(restored.item_vectors[: len(space.catalogue)], trained.item_vectors)
+    one = tiny_samples.features(tiny_samples.first_requests("test")[0][:1])
+    found = restored.retrieve(one, torch.tensor([100])).item_id.values
+    assert len(found) == len(grown.catalogue) - 1
+
+
+def test_weights_of_other_settings_are_refused(tiny_samples):
+    space = tiny_samples.space
+    arrays = settings().build(space).fit(tiny_samples, "two_tower", Trainer()).arrays()
+    with pytest.raises(BundleError, match="do not fit the settings"):
+        settings(dim=4).build(space).restore(arrays, space)
+
+
+def test_a_sequence_to_skip_must_exist(tiny_samples):
+    with pytest.raises(ConfigError, match="no sequence 'lifetimes'; did you mean 'lifetime'"):
+        settings(skip="lifetimes").build(tiny_samples.space)
+
+
+class TestPopularity:
+    def test_a_half_life_halves(self, tiny_samples):
+        """Shares by a plain loop over the target events of the training period."""
+        now_I = log_popularity(tiny_samples, Popularity(weight=2.0, half_life_days=5.0))
+        rows = tiny_samples.requests("train")
+        truth, asked = tiny_samples.truth(rows), tiny_samples.asked(rows)
+        count_I = torch.zeros(len(now_I), dtype=torch.float64)
+        for b in range(len(rows)):
+            days = (tiny_samples.split.valid_ms - asked.time_ms[b]) / tiny.DAY_MS
+            if days <= 40:
+                count_I[truth[b]] += 0.5 ** (days / 5)
+        old_I = torch.from_numpy(tiny_samples.frequency + 1.0)
+        want_I = 0.99 * count_I / count_I.sum() + 0.01 * old_I / old_I.sum()
+        torch.testing.assert_close(now_I, 2 * want_I.log().float())
+
+    def test_none_is_none(self, tiny_samples):
+        assert not log_popularity(tiny_samples, None).any()
+
+
+class TestJudge:
+    class Oracle:
+        """Finds what it is told to."""
+
+        def __init__(self, item):
+            self.item = item
+
+        def retrieve(self, requests, quota_B):
+            from headrace.data import Candidates
+
+            return Candidates(self.item)
+
+        def arrays(self):
+            return {}
+
+    def test_recall_is_averaged_over_requests(self, tiny_samples):
+        _, truth = tiny_samples.first_requests("valid")
+        judge = Judge(tiny_samples, 10)
+        assert judge.able
+        assert judge(self.Oracle(truth)) == 1
+        first = Ragged.of([truth[b][:1] for b in range(len(truth))])
+        assert judge(self.Oracle(first)) == pytest.approx(float((1 / truth.lengths).mean()))
+
+    def test_only_new_items_count_where_training_is_on_them(self, tiny_log):
+        samples = tiny.samples(tiny_log, new_to_user=True)
+        rows, truth = samples.first_requests("valid")
+        new_N = samples.is_new(rows, truth)
+        judge = Judge(samples, 10)
+        old = Ragged.of(
+            [
+                row[~new]
+                for row, new in zip(
+                    (truth[b] for b in range(len(truth))),
+                    new_N.split(truth.lengths.tolist()),
+                    strict=True,
+                )
+            ]
+        )
+        assert judge(self.Oracle(truth)) == 1
+        assert judge(self.Oracle(old)) == 0
+
+
+def test_union_of_rows():
+    a = Ragged.of([torch.tensor([3, 1, 3]), torch.tensor([], dtype=torch.int64)])
+    b = Ragged.of([torch.tensor([2, 3]), torch.tensor([7])])
+    both = union(a, b)
+    assert [both[i].tolist() for i in range(2)] == [[1, 2, 3], [7]]
+    assert union(Ragged.of([]), Ragged.of([])).offsets.tolist() == [0]
