@@ -48,10 +48,10 @@ MISTAKES = {  # what to write instead of what -> message, {line} being that of t
         "no item feature 'itm'; did you mean 'item'?",
     ),
     "unknown sequence": (
-        'kind = "din"',
-        'kind = "din"\nhistory = "histori"',
+        'history = "recent"',
+        'history = "recnt"',
         "",
-        "no sequence 'histori'; did you mean 'history'?",
+        "no sequence 'recnt'; did you mean 'recent'?",
     ),
     "no such side": (
         'brand = { of = "item" }',
@@ -71,7 +71,7 @@ MISTAKES = {  # what to write instead of what -> message, {line} being that of t
         "",
         "allocation.quota: no such stage or channel 'swings'; did you mean 'swing'?",
     ),
-    "missing": ("[samples]\n", "[samples_]\n", "", "no such setting; did you mean 'samples'?"),
+    "missing": ('tasks = ["buy"]\n', "", "[samples]", "shop.toml:{line}: samples.tasks: required"),
     "formula": ("p_buy", "p_buy +", "", "shop.toml"),
     "not TOML": ("[source]", "[source", "", "shop.toml: not TOML:"),
 }
@@ -122,7 +122,8 @@ class Own(Ranker):
     (tmp_path / "own_ranker.py").rename(package / "own_ranker.py")
     monkeypatch.syspath_prepend(str(tmp_path))
     text = GOOD.replace('kind = "din"', 'kind = "ours.own_ranker"\ndepth = 5', 1)
-    text = text.replace('attend = ["item", "category", "type"]', "", 1)
+    for line in ('attend = ["item", "category", "type"]', 'history = "recent"', "attention = [16]"):
+        text = text.replace(line, "", 1)
     assert parse(text, App).ranking.depth == 5
     with pytest.raises(ConfigError, match="no such module"):
         parse(text.replace("ours.own_ranker", "ours.none"), App)

@@ -138,19 +138,28 @@ def serve(
 @app.command()
 def simulate(config: ConfigFile) -> None:
     """Write the log of a synthetic platform with a known truth."""
+    from .training.observers import progress_bars
     from .world import simulate_file
 
-    with Steps()("simulate"):
-        log = simulate_file(config)
-    console.print(f"{log.path}: {log.manifest.num_events:,} events", highlight=False)
+    with Steps()("simulate"), progress_bars(console) as progress:
+        log = simulate_file(config, progress)
+    m = log.manifest
+    console.print(
+        f"{log.path}: {m.num_events:,} events of {m.num_users - 1:,} users, "
+        f"{m.num_items - 1:,} items",
+        highlight=False,
+    )
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    world: Annotated[bool, typer.Option("--world", help="Of a file for `simulate`.")] = False,
+) -> None:
     """Print the JSON Schema of the TOML file."""
     from .app import App
+    from .world import Simulation
 
-    print(json.dumps(App.model_json_schema(by_alias=True), indent=2))
+    print(json.dumps((Simulation if world else App).model_json_schema(by_alias=True), indent=2))
 
 
 @app.command()

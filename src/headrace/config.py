@@ -100,6 +100,8 @@ def parse(text: str, model: type[M], name: str = "config.toml") -> M:
         raise ConfigError(f"{name}: not TOML: {error}") from None
     own = dict.fromkeys(_dotted_kinds(raw))
     if own.keys() - _OWN_KINDS.keys():
+        for kind in own:
+            _component(kind)  # a name that leads nowhere must not stay
         _OWN_KINDS.update(own)
         model.model_rebuild(force=True)
     try:  # as JSON, so that strict mode takes an array where a tuple is wanted

@@ -177,6 +177,15 @@ class Batch:
     labels: Mapping[str, Tensor]  # task -> (N,) float32
     weight: Tensor  # (N,) float32, share of each candidate in the loss
     pool: Tensor  # (M,) int64, negative items shared by all requests of the batch; may be empty
+    log_rate: Tensor | None = None  # (N,) float32, see ``sampled``
+
+    def sampled(self, logit_NT: Tensor) -> Tensor:
+        """Logits as they are among the candidates drawn, from logits as they are among all.
+
+        Positives are all there, negatives only at some rate, and not all at the same: odds among
+        the drawn are higher by one over it. A loss on these logits teaches a model true odds.
+        """
+        return logit_NT if self.log_rate is None else logit_NT - self.log_rate.unsqueeze(-1)
 
 
 for _struct in (Ragged, Requests, Candidates, Batch):

@@ -121,8 +121,7 @@ class Judge:
     def calibrate(self, model: Pointwise) -> Calibration:
         """Fit a calibration to a trained model."""
         probability_NT, label_NT, _, weight_N = predict(model, self._samples, self._drawn)
-        keep = self._samples.config.negatives.keep_exposures
-        return Calibration.fit(probability_NT, label_NT, weight_N, keep_rate=keep or 1.0)
+        return Calibration.fit(probability_NT, label_NT, weight_N)
 
 
 def exposures(samples: Samples, requests: np.ndarray) -> list[Drawn]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests import tiny
 
-from headrace.data import Ragged
+from headrace.data import Candidates, Ragged
 from headrace.errors import BundleError, ConfigError
 from headrace.nn.history import HistoryEncoder
 from headrace.retrieval._index import Exact, Hnsw
@@ -210,21 +210,41 @@ def test_a_sequence_to_skip_must_exist(tiny_samples):
 
 class TestPopularity:
     def test_a_half_life_halves(self, tiny_samples):
-        """Shares by a plain loop over the target events of the training period."""
-        now_I = log_popularity(tiny_samples, Popularity(weight=2.0, half_life_days=5.0))
-        rows = tiny_samples.requests("train")
-        truth, asked = tiny_samples.truth(rows), tiny_samples.asked(rows)
+        """Shares by a plain loop over the target events."""
+        until_ms = tiny_samples.split.valid_ms
+        now_I = log_popularity(tiny_samples, Popularity(weight=2.0, half_life_days=5.0), until_ms)
+        log = tiny_samples.log
         count_I = torch.zeros(len(now_I), dtype=torch.float64)
-        for b in range(len(rows)):
-            days = (tiny_samples.split.valid_ms - asked.time_ms[b]) / tiny.DAY_MS
-            if days <= 40:
-                count_I[truth[b]] += 0.5 ** (days / 5)
-        old_I = torch.from_numpy(tiny_samples.frequency + 1.0)
-        want_I = 0.99 * count_I / count_I.sum() + 0.01 * old_I / old_I.sum()
+        for item, kind, time_ms in zip(
+            *(log.event(c).tolist() for c in ("item", "type", "time_ms")), strict=True
+        ):
+            if kind == log.type_code("buy") and time_ms < until_ms:
+                count_I[item] += 0.5 ** ((until_ms - time_ms) / tiny.DAY_MS / 5)
+        ever_I = torch.from_numpy(tiny_samples.frequency + 1.0)
+        want_I = 0.99 * count_I / count_I.sum() + 0.01 * ever_I / ever_I.sum()
         torch.testing.assert_close(now_I, 2 * want_I.log().float())
 
     def test_none_is_none(self, tiny_samples):
-        assert not log_popularity(tiny_samples, None).any()
+        assert not log_popularity(tiny_samples, None, tiny_samples.split.valid_ms).any()
+
+    def test_recount_moves_popularity_and_nothing_else(self, tiny_samples, requests):
+        config = settings(popularity=Popularity())
+        space = tiny_samples.space
+        net = TwoTowerNet(config, space).eval()
+        now_I = log_popularity(tiny_samples, config.popularity, tiny_samples.split.valid_ms)
+        later_I = log_popularity(tiny_samples, config.popularity, tiny_samples.split.test_ms)
+        assert not torch.equal(now_I, later_I)
+        counted = TwoTowerRetriever.of(net, now_I, space, Exact.Config()).recount(tiny_samples)
+        wanted = TwoTowerRetriever.of(net, later_I, space, Exact.Config())
+        first, second = (r.retrieve(requests, ask(10, requests)) for r in (counted, wanted))
+        assert torch.equal(first.item_id.values, second.item_id.values)
+        torch.testing.assert_close(first.scores["score"], second.scores["score"])
+
+    def test_without_popularity_there_is_nothing_to_recount(self, tiny_samples):
+        net = TwoTowerNet(settings(), tiny_samples.space).eval()
+        zeros = torch.zeros(len(tiny_samples.space.catalogue))
+        made = TwoTowerRetriever.of(net, zeros, tiny_samples.space, Exact.Config())
+        assert made.recount(tiny_samples) is made
 
 
 class TestJudge:
@@ -235,8 +255,6 @@ class TestJudge:
             self.item = item
 
         def retrieve(self, requests, quota_B):
-            from headrace.data import Candidates
-
             return Candidates(self.item)
 
         def arrays(self):
@@ -244,27 +262,17 @@ class TestJudge:
 
     def test_recall_is_averaged_over_requests(self, tiny_samples):
         _, truth = tiny_samples.first_requests("valid")
-        judge = Judge(tiny_samples, 10)
+        judge = Judge(tiny_samples, 10, new=False)
         assert judge.able
         assert judge(self.Oracle(truth)) == 1
         first = Ragged.of([truth[b][:1] for b in range(len(truth))])
         assert judge(self.Oracle(first)) == pytest.approx(float((1 / truth.lengths).mean()))
 
-    def test_only_new_items_count_where_training_is_on_them(self, tiny_log):
-        samples = tiny.samples(tiny_log, new_to_user=True)
-        rows, truth = samples.first_requests("valid")
-        new_N = samples.is_new(rows, truth)
-        judge = Judge(samples, 10)
-        old = Ragged.of(
-            [
-                row[~new]
-                for row, new in zip(
-                    (truth[b] for b in range(len(truth))),
-                    new_N.split(truth.lengths.tolist()),
-                    strict=True,
-                )
-            ]
-        )
+    def test_only_new_items_count_if_asked_so(self, tiny_samples):
+        rows, truth = tiny_samples.first_requests("valid")
+        new_N = tiny_samples.is_new(rows, truth)
+        judge = Judge(tiny_samples, 10, new=True)
+        old = Candidates(truth).take(torch.nonzero(~new_N)[:, 0]).item_id
         assert judge(self.Oracle(truth)) == 1
         assert judge(self.Oracle(old)) == 0
 

@@ -136,3 +136,26 @@ def test_history_negatives_are_the_users_own(tiny_log):
             if not y
         ]
         assert set(negatives) <= own
+
+
+def test_rates_are_the_shares_at_which_negatives_are_drawn(tiny_samples):
+    """Over many seeds, each negative turns up as often as its rate says."""
+    rows = tiny_samples.requests("train")[-30:]
+    seen, rate = {}, {}
+    seeds = 400
+    for seed in range(seeds):
+        drawn = tiny_samples.draw(rows, seed=seed)
+        row = drawn.item.row.tolist()
+        negative = (drawn.labels["click"] == 0).tolist()
+        rates = drawn.log_rate.exp().tolist()
+        for key, p, is_negative in zip(
+            zip(row, drawn.item.values.tolist(), strict=True), rates, negative, strict=True
+        ):
+            if is_negative:
+                seen[key] = seen.get(key, 0) + 1
+                rate[key] = p
+    often = [k for k in seen if rate[k] > 0.05]
+    assert len(often) > 100
+    ratio = [seen[k] / seeds / rate[k] for k in often]
+    assert abs(np.mean(ratio) - 1) < 0.05
+    assert np.mean(np.abs(np.array(ratio) - 1) < 0.5) > 0.95

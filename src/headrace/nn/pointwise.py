@@ -37,8 +37,8 @@ class Pointwise(nn.Module, ABC):
         raise NotImplementedError
 
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Weighted mean cross-entropy of each task."""
-        logit_NT = self(batch.requests, batch.candidates)
+        """Weighted mean cross-entropy of each task, corrected for how negatives were drawn."""
+        logit_NT = batch.sampled(self(batch.requests, batch.candidates))
         return task_losses(logit_NT, batch, dict.fromkeys(self.tasks, 1.0))
 
     def prepare(self, batches: Countable) -> None:

@@ -153,7 +153,7 @@ def _draw(unit_A: Array, most: int, seed: int, item: int) -> Array:
     """At most ``most`` of an item's units, in order; selection sampling, Knuth 3.4.2 S."""
     if len(unit_A) <= most:
         return unit_A
-    np.random.seed((seed * 1_000_003 + item) % 4_294_967_296)  # noqa: NPY002
+    np.random.seed((seed * 1_000_003 + item) % 4_294_967_296)
     out = np.empty(most, unit_A.dtype)
     n = 0
     for a in range(len(unit_A)):
@@ -237,10 +237,12 @@ def gather(
             i = seed_S[s]
             if 0 < i < num_items:
                 for k in range(offsets[i], offsets[i + 1]):
-                    if total_I[neighbour[k]] == 0:
-                        touched[found] = neighbour[k]
-                        found += 1
-                    total_I[neighbour[k]] += weight[k] * worth_S[s]
+                    j, worth = neighbour[k], weight[k] * worth_S[s]
+                    if worth > 0:  # it may be too small for a float
+                        if total_I[j] == 0:
+                            touched[found] = j
+                            found += 1
+                        total_I[j] += worth
         for x in range(exclude_offsets[b], exclude_offsets[b + 1]):
             if exclude_X[x] < num_items:
                 total_I[exclude_X[x]] = 0

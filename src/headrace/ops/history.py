@@ -221,3 +221,35 @@ def decayed_count(
             if item_E[e] == item_N[n]:
                 out[n] += 0.5 ** ((time_N[n] - time_E[e]) / half_life_ms)
     return out
+
+
+@njit(cache=True, nogil=True)
+def own_share(
+    user_offsets: Array,
+    key_offsets: Array,
+    key_category: Array,
+    key_start: Array,
+    order: Array,
+    time_ms: Array,
+    item_E: Array,
+    user_N: Array,
+    before_N: Array,
+    item_N: Array,
+    category_N: Array,
+) -> Array:
+    """Share of an item among all of a user's events before a time, ``(N,) float64``."""
+    out = np.zeros(user_N.shape[0], np.float64)
+    for n in range(user_N.shape[0]):
+        u = user_N[n]
+        low, high = user_offsets[u], user_offsets[u + 1]
+        total = np.searchsorted(time_ms[low:high], before_N[n], side="left")
+        a, z = key_offsets[u], key_offsets[u + 1]
+        k = a + np.searchsorted(key_category[a:z], category_N[n], side="left")
+        if total > 0 and k < z and key_category[k] == category_N[n]:
+            own = 0
+            for p in range(key_start[k], key_start[k + 1]):
+                if time_ms[order[p]] >= before_N[n]:
+                    break
+                own += item_E[order[p]] == item_N[n]
+            out[n] = own / total
+    return out

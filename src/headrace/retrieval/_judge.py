@@ -17,11 +17,11 @@ MOST_REQUESTS = 2_000
 class Judge:
     """Mean recall of users' first requests of the validation period.
 
-    Where training is on items new to the user, so is the recall: seen ones are excluded from the
-    lists and from the truth.
+    With ``new``, of items new to the user alone: seen ones are excluded from the lists and from the
+    truth.
     """
 
-    def __init__(self, samples: Samples, most: int) -> None:
+    def __init__(self, samples: Samples, most: int, *, new: bool) -> None:
         """``most`` is how long a list may be."""
         rows, truth = samples.first_requests("valid")
         if len(rows) > MOST_REQUESTS:
@@ -32,7 +32,7 @@ class Judge:
         self._requests = samples.features(rows)
         self._truth = truth
         self._wanted_N = torch.ones(len(truth.values), dtype=torch.bool)
-        if samples.config.new_to_user:
+        if new:
             self._requests = replace(self._requests, exclude=samples.seen(rows))
             self._wanted_N = samples.is_new(rows, truth)
 

@@ -1,14 +1,11 @@
-"""The user's own frequent and recent items, come round again.
-
-Score ``Σ_events exp(-age / τ)`` over the user's events on an item, with τ fitted: on validation
-requests, the value of the grid with the highest recall at ``judge_at`` is kept.
-"""
+"""What the user took before, most of it and most lately first."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -18,78 +15,136 @@ from ..data import Candidates, Ragged, Requests
 from ..features import FeatureSpace
 from ..ops import own_items
 from ..samples import Samples
+from ..samples.split import DAY_MS
 from ..training import Trainer
-from ._base import Channel, member
+from ._base import Channel
+from ._counting import check_sequence, counted, tune, type_mask
 
-DAY_MS = 86_400_000
+Days = Annotated[float, Field(gt=0, le=10_000)]
+Power = Annotated[float, Field(ge=0, le=10)]
 
 
 @final
 class Repurchase(Channel):
-    """What the user had before, by decayed frequency."""
+    """Personal frequency with decay: ``ρ_i^γ Σ_{t in the user's events on i} exp(-(now - t) / τ)``.
+
+    ``ρ_i = (r_i + m ρ) / (b_i + m)`` is how often an item is taken again: r_i repeats of b_i users,
+    drawn to the mean ρ of all items by m users, and divided by it. Milk comes back, a grill does
+    not. τ and γ are those of their grids that recall most on validation requests.
+    """
 
     class Config(config.Config):
         """Settings of Repurchase."""
 
         kind: Literal["repurchase"] = "repurchase"
         history: str = "lifetime"
-        """The sequence that is counted; make it long."""
-        tau_days: tuple[float, ...] = Field(default=(15, 30, 60, 90, 120, 180, 365), min_length=1)
-        """Time constants to choose from."""
+        """The sequence that is read; the longer, the better."""
+        events: tuple[str, ...] | None = None
+        """Event types that count. Default: the targets of the samples."""
+        tau_days: tuple[Days, ...] = Field(default=(30, 60, 90, 120, 180, 365), min_length=1)
+        """Decays τ to choose from."""
+        repeat_power: tuple[Power, ...] = Field(default=(0, 0.5), min_length=1)
+        """Powers γ of the repeat rate to choose from; 0 leaves it out."""
+        repeat_prior: float = Field(default=10.0, gt=0)
+        """m: users that the mean repeat rate weighs as much as."""
         judge_at: int = Field(default=50, ge=1, le=10_000)
-        """Validations measure recall in so many items."""
+        """Settings are chosen by recall in so many items."""
 
         def build(self, space: FeatureSpace) -> Repurchase:
-            """Make the channel."""
-            del space
+            """Make the channel. Raises ConfigError if the sequence does not exist."""
+            check_sequence(self.history, space)
             return Repurchase(self)
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     def fit(self, samples: Samples, name: str, trainer: Trainer) -> OwnItems:
-        """Choose the time constant on validation requests."""
+        """Count repeats up to the validation interval and choose τ and γ on it."""
         del name, trainer
-        rows, truth = samples.first_requests("valid")
-        requests = samples.features(rows)
-        quota_B = torch.full((len(rows),), self.config.judge_at)
+        rate_I = repeat_rates(self.config, samples, samples.split.valid_ms)
+        mask = type_mask(samples, self.config.events)
+        choices = [(t, p) for p in self.config.repeat_power for t in self.config.tau_days]
 
-        def recall(tau_days: float) -> float:
-            found = OwnItems(tau_days, self.config.history).retrieve(requests, quota_B).item_id
-            hit_N = member(truth, found).double()
-            hits_B = torch.zeros(len(truth)).double().index_add(0, truth.row, hit_N)
-            return float((hits_B / truth.lengths).mean())
+        def make(choice: tuple[float, float]) -> OwnItems:
+            return OwnItems.of(self.config, rate_I, mask, *choice)
 
-        return OwnItems(max(self.config.tau_days, key=recall), self.config.history)
+        return make(tune(samples, choices, make, new=False, at=self.config.judge_at))
 
     def restore(self, arrays: Mapping[str, Tensor], space: FeatureSpace) -> OwnItems:
-        """Take up the fitted time constant."""
+        """Take up the repeat rates and what was chosen."""
         del space
-        return OwnItems(float(arrays["tau_days"]), self.config.history)
+        return OwnItems(self.config, arrays)
 
 
+@final
 class OwnItems:
-    """Counts a request's history; keeps nothing but the time constant."""
+    """Ranks the items of a request's own history."""
 
-    def __init__(self, tau_days: float, history: str) -> None:
-        self._tau_days, self._history = tau_days, history
+    def __init__(self, config: Repurchase.Config, arrays: Mapping[str, Tensor]) -> None:
+        """``arrays``: rate (I,), tau_days (), repeat_power (), type_mask ()."""
+        self.config = config
+        self._arrays = arrays
+        self._factor_I = arrays["rate"].pow(arrays["repeat_power"].float()).numpy()
+        self._tau_ms = float(arrays["tau_days"]) * DAY_MS
+        self._type_mask = int(arrays["type_mask"])
+
+    @classmethod
+    def of(
+        cls,
+        config: Repurchase.Config,
+        rate_I: Tensor,
+        mask: int,
+        tau_days: float,
+        repeat_power: float,
+    ) -> OwnItems:
+        """From counts and choices."""
+        chosen = {"tau_days": tau_days, "repeat_power": repeat_power}
+        arrays = {name: torch.tensor(x, dtype=torch.float64) for name, x in chosen.items()}
+        return cls(config, {"rate": rate_I, "type_mask": torch.tensor(mask), **arrays})
 
     def retrieve(self, requests: Requests, quota_B: Tensor) -> Candidates:
-        """The user's items with the highest decayed counts, best first."""
-        items = requests.ragged(f"{self._history}.item")
-        times = requests.ragged(f"{self._history}.time_ms")
-        age_E = (times.spread(requests.time_ms) - times.values).double()
-        found = own_items.rank(
-            items.offsets.numpy(),
-            items.values.numpy(),
-            torch.exp(-age_E / (self._tau_days * DAY_MS)).numpy(),
-            requests.exclude.offsets.numpy(),
-            requests.exclude.values.numpy(),
-            quota_B.numpy(),
+        """The user's own items, as far as they are not excluded."""
+        name = self.config.history
+        item = requests.ragged(f"{name}.item")
+        offsets, item_N, score_N = map(
+            torch.from_numpy,
+            own_items.rank(
+                item.offsets.numpy(),
+                item.values.numpy(),
+                requests.ragged(f"{name}.type").values.numpy(),
+                requests.ragged(f"{name}.time_ms").values.numpy(),
+                requests.time_ms.numpy(),
+                self._type_mask,
+                self._tau_ms,
+                self._factor_I,
+                requests.exclude.offsets.numpy(),
+                requests.exclude.values.numpy(),
+                quota_B.numpy(),
+                np.zeros(1 + int(item.values.max()) if len(item.values) else 1, np.int32),
+            ),
         )
-        offsets, item, score = map(torch.from_numpy, found)
-        return Candidates(Ragged(item, offsets)).scored("score", score.unsqueeze(-1))
+        return Candidates(Ragged(item_N, offsets)).scored("score", score_N.unsqueeze(-1))
+
+    def recount(self, samples: Samples) -> OwnItems:
+        """Repeat rates over all events before the test interval."""
+        rate_I = repeat_rates(self.config, samples, samples.split.test_ms)
+        return OwnItems(self.config, {**self._arrays, "rate": rate_I})
 
     def arrays(self) -> Mapping[str, Tensor]:
-        """The time constant."""
-        return {"tau_days": torch.tensor(self._tau_days, dtype=torch.float64)}
+        """Repeat rates and choices."""
+        return self._arrays
+
+
+def repeat_rates(config: Repurchase.Config, samples: Samples, until_ms: int) -> Tensor:
+    """``ρ_i / ρ`` of each item by the events before a time, ``(I,) float32``."""
+    event_E = counted(samples, type_mask(samples, config.events), until_ms)
+    num_items, prior = samples.log.manifest.num_items, config.repeat_prior
+    item_E = np.asarray(samples.log.event("item"))[event_E].astype(np.int64)
+    pair = np.unique(np.asarray(samples.log.event_user)[event_E] * np.int64(num_items) + item_E)
+    users_I = np.bincount(pair % num_items, minlength=num_items)
+    repeats_I = np.bincount(item_E, minlength=num_items) - users_I
+    if not repeats_I.any():
+        return torch.ones(num_items)
+    mean = repeats_I.sum() / users_I.sum()
+    rate_I = (repeats_I + prior * mean) / ((users_I + prior) * mean)
+    return torch.from_numpy(rate_I.astype(np.float32))

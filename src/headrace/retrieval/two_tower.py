@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, final
 
 import numpy as np
@@ -19,14 +19,13 @@ from ..nn.in_batch import Columns, request_softmax
 from ..nn.towers import Towers, check, embedder
 from ..ops import ragged
 from ..samples import Samples
-from ..samples.split import DAY_MS
 from ..training import Trainer, Training
 from ._base import Channel
+from ._counting import counted, share_of, type_mask, worth
 from ._index import Exact, Index, IndexConfig
 from ._judge import Judge
 
 NET = "net."  # prefix of the weights among the arrays
-HALF_LIVES = 8  # older events have no say in what is popular now
 LASTING = 0.01  # share of popularity that is of all time: items unsold of late keep an order
 
 
@@ -97,8 +96,8 @@ class TwoTower(Channel):
         torch.manual_seed(samples.seed)
         config, space = self.config, samples.space
         net = TwoTowerNet(config, space)
-        now_I = log_popularity(samples, config.popularity)
-        judge = Judge(samples, config.judge_at)
+        now_I = log_popularity(samples, config.popularity, samples.split.valid_ms)
+        judge = Judge(samples, config.judge_at, new=samples.config.new_to_user)
 
         def validate(_: nn.Module) -> float:
             return judge(TwoTowerRetriever.of(net, now_I, space, Exact.Config()))
@@ -113,7 +112,10 @@ class TwoTower(Channel):
         return TwoTowerRetriever.of(net, now_I, space, config.index)
 
     def restore(self, arrays: Mapping[str, Tensor], space: FeatureSpace) -> TwoTowerRetriever:
-        """Take up a trained channel; items that came into the log since are encoded and indexed."""
+        """Take up a trained channel.
+
+        Items that came into the log since are encoded and indexed, as popular as the least popular.
+        """
         net = TwoTowerNet(self.config, space)
         weights = {n[len(NET) :]: w for n, w in arrays.items() if n.startswith(NET)}
         try:
@@ -122,12 +124,15 @@ class TwoTower(Channel):
             reason = str(error).splitlines()[-1].strip()
             raise BundleError(f"two_tower: weights do not fit the settings: {reason}") from None
         net.eval()
-        key_IX, floor = arrays["keys"], arrays["floor"]
-        fresh = torch.arange(len(key_IX), len(space.catalogue))
-        key_IX = torch.cat([key_IX, net.keys(fresh, floor.expand(len(fresh)))])
-        shown_I = space.catalogue.available
-        index = self.config.index.restore(arrays, key_IX, shown_I)
-        return TwoTowerRetriever(net, key_IX, floor, index)
+        fresh = torch.arange(len(arrays["keys"]), len(space.catalogue))
+        floor = arrays["popularity"].min().expand(len(fresh))
+        return TwoTowerRetriever(
+            net,
+            torch.cat([arrays["keys"], net.keys(fresh, floor)]),
+            torch.cat([arrays["popularity"], floor]),
+            space.catalogue.available,
+            lambda key_IX, shown_I: self.config.index.restore(arrays, key_IX, shown_I),
+        )
 
 
 class TwoTowerNet(nn.Module):
@@ -186,17 +191,37 @@ class Objective(nn.Module):
 class TwoTowerRetriever:
     """Towers and an index over the item vectors."""
 
-    def __init__(self, net: TwoTowerNet, key_IX: Tensor, floor: Tensor, index: Index) -> None:
-        self._net, self._key_IX, self._floor, self._index = net, key_IX, floor, index
+    def __init__(
+        self,
+        net: TwoTowerNet,
+        key_IX: Tensor,
+        popularity_I: Tensor,
+        available_I: Tensor,
+        index: Callable[[Tensor, Tensor], Index],
+    ) -> None:
+        """``popularity_I`` is a part of the keys; ``index`` makes an index of keys."""
+        self._net, self._key_IX, self._popularity_I = net, key_IX, popularity_I
+        self._available_I = available_I
+        self._index = index(key_IX, available_I)
 
     @classmethod
     def of(
         cls, net: TwoTowerNet, popularity_I: Tensor, space: FeatureSpace, index: IndexConfig
     ) -> TwoTowerRetriever:
-        """Index every item; items of later logs will be as popular as the least popular one."""
+        """Encode and index every item."""
         key_IX = net.keys(torch.arange(len(space.catalogue)), popularity_I)
-        built = index.build(key_IX, space.catalogue.available)
-        return cls(net, key_IX, popularity_I.min(), built)
+        return cls(net, key_IX, popularity_I, space.catalogue.available, index.build)
+
+    def recount(self, samples: Samples) -> TwoTowerRetriever:
+        """The same towers with what is popular at the end of the validation period."""
+        config = self._net.config
+        if config.popularity is None:
+            return self
+        now_I = log_popularity(samples, config.popularity, samples.split.test_ms)
+        key_IX = self._key_IX.clone()
+        key_IX[:, -1] += config.temperature * (now_I - self._popularity_I)
+        build = config.index.build
+        return TwoTowerRetriever(self._net, key_IX, now_I, self._available_I, build)
 
     @property
     def item_vectors(self) -> Tensor:  # (I, D)
@@ -216,23 +241,19 @@ class TwoTowerRetriever:
     def arrays(self) -> Mapping[str, Tensor]:
         """Weights, keys, and what the index cannot be rebuilt without."""
         weights = {f"{NET}{name}": weight for name, weight in self._net.state_dict().items()}
-        return {**weights, "keys": self._key_IX, "floor": self._floor, **self._index.arrays()}
+        keys = {"keys": self._key_IX, "popularity": self._popularity_I}
+        return {**weights, **keys, **self._index.arrays()}
 
 
-def log_popularity(samples: Samples, settings: Popularity | None) -> Tensor:  # (I,)
-    """Weighted log of each item's share of recent target events, as of the end of training."""
-    frequency_I = samples.frequency + 1.0
+def log_popularity(samples: Samples, settings: Popularity | None, until_ms: int) -> Tensor:  # (I,)
+    """Weighted log of each item's share of target events, as of a time; 0 without settings."""
     if settings is None:
-        return torch.zeros(len(frequency_I))
-    rows = samples.requests("train", days=HALF_LIVES * settings.half_life_days)
-    taken = samples.truth(rows)
-    age_days = (samples.split.valid_ms - samples.asked(rows).time_ms) / DAY_MS
-    worth_B = torch.from_numpy(0.5 ** (age_days / settings.half_life_days))
-    recent_I = np.bincount(
-        taken.values.numpy(), weights=taken.spread(worth_B).numpy(), minlength=len(frequency_I)
-    )
-    share_I = (1 - LASTING) * recent_I / max(recent_I.sum(), 1e-9)
-    share_I += LASTING * frequency_I / frequency_I.sum()
+        return torch.zeros(samples.log.manifest.num_items)
+    event_E = counted(samples, type_mask(samples, None), until_ms)
+    worth_E = worth(samples, event_E, until_ms, settings.half_life_days)
+    recent_I = share_of(samples, event_E, worth_E)
+    ever_I = samples.frequency + 1.0
+    share_I = (1 - LASTING) * recent_I + LASTING * ever_I / ever_I.sum()
     return settings.weight * torch.from_numpy(np.log(share_I)).float()
 
 

@@ -36,6 +36,7 @@ class Drawn:
     labels: Mapping[str, Tensor]  # task -> (N,) float32
     exposed: Tensor  # (N,) bool: the request was shown the item
     weight: Tensor  # (N,) float32: exposures that each one stands for
+    log_rate: Tensor  # (N,) float32: log of the rate at which it is drawn if it is a negative
 
 
 class Samples:
@@ -170,14 +171,45 @@ class Samples:
         }
         stands_for = 1 / max(wanted.keep_exposures, 1e-12)
         weight = np.where(origin == sampling.EXPOSURE, stands_for, 1.0).astype(np.float32)
+        rate = np.where(
+            on_show, wanted.keep_exposures, self._extra_rate(request_B, offsets, item, counts)
+        )
         drawn = Drawn(
             request_B,
             Ragged(torch.from_numpy(item), torch.from_numpy(offsets)),
             labels,
             torch.from_numpy(on_show),
             torch.from_numpy(weight),
+            torch.from_numpy(np.log(np.maximum(rate, 1e-9)).astype(np.float32)),
         )
         return _exposures(drawn) if exposures_only else drawn
+
+    def _extra_rate(
+        self, request_B: Array, offsets: Array, item_N: Array, counts: tuple[int, int, int]
+    ) -> Array:
+        """Probability that an item not on show is among a request's extras, ``(N,)``."""
+        row_N = np.repeat(np.arange(len(request_B)), np.diff(offsets))
+        asked = self.asked(request_B)
+        own_N = history.own_share(
+            self.log.event("user_offsets"),
+            self.log.by_category("key_offsets"),
+            self.log.by_category("key_category"),
+            self.log.by_category("key_start"),
+            self.log.by_category("order"),
+            self.log.event("time_ms"),
+            self.log.event("item"),
+            asked.user[row_N],
+            asked.time_ms[row_N],
+            item_N,
+            self.log.item_category[item_N],
+        )
+        uniform, frequency, of_history = counts
+        expected_N = (
+            uniform / max(self.log.manifest.num_items - 1, 1)
+            + frequency * self._popular_share[item_N]
+            + of_history * own_N
+        )
+        return -np.expm1(-expected_N)
 
     def batch(self, drawn: Drawn) -> Batch:
         """Drawn candidates with all features, each candidate of weight 1."""
@@ -190,6 +222,7 @@ class Samples:
             drawn.labels,
             torch.ones(len(found)),
             torch.zeros(0, dtype=torch.int64),
+            drawn.log_rate,
         )
 
     def _privileged(self, drawn: Drawn) -> dict[str, Tensor]:
@@ -253,6 +286,12 @@ class Samples:
         )
 
     @cached_property
+    def _popular_share(self) -> Array:
+        """Probability that one draw by frequency gives an item, ``(I,)``."""
+        counts = np.bincount(self._popular, minlength=self.log.manifest.num_items)
+        return counts / len(self._popular)
+
+    @cached_property
     def _popular(self) -> Array:
         """Items repeated in proportion to frequency ** 0.75, about a million draws in all."""
         share = self.frequency.astype(float) ** 0.75
@@ -313,4 +352,6 @@ def _exposures(drawn: Drawn) -> Drawn:
     at = torch.nonzero(drawn.exposed)[:, 0]
     item = Candidates(drawn.item).take(at).item_id
     labels = {task: label[at] for task, label in drawn.labels.items()}
-    return Drawn(drawn.request, item, labels, drawn.exposed[at], drawn.weight[at])
+    return Drawn(
+        drawn.request, item, labels, drawn.exposed[at], drawn.weight[at], drawn.log_rate[at]
+    )

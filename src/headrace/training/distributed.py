@@ -48,6 +48,7 @@ def shard(batch: Batch, rank: int, world: int) -> Batch:
         {task: label_N[position_N] for task, label_N in batch.labels.items()},
         batch.weight[position_N] * share,
         batch.pool,
+        None if batch.log_rate is None else batch.log_rate[position_N],
     )
 
 

@@ -58,7 +58,7 @@ class PeopleConfig(Config):
     users: int = Field(default=2_000, ge=1, le=20_000_000)
     """How many users."""
     events_per_user: float = Field(default=250.0, gt=0, le=50_000)
-    """Mean length of a history."""
+    """Mean length of a history; nobody has more than 50,000, or less than a session."""
     activity_sd: float = Field(default=0.7, ge=0, le=3)
     """Log-sd of the length of a history; 0 gives every user the same."""
     days: int = Field(default=60, ge=1, le=3_650)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .catalogue import named
 from .feed import fill_page
 from .jit import SOURCES, entry, leaf
-from .respond import outcome_key, respond
+from .respond import Response, outcome_key, respond
 from .rules import SCENES, TASKS, Truth
 from .visits import Visit, opening, visit
 
@@ -153,25 +153,15 @@ def _live(
                         return -1, 0, 0
                     request = ((user + 1) << 32) + session * pages + page
                     _write_request(out, requests, request, user, v)
-                    requests += 1
-                    for position in range(size):
-                        out.shown_request[shown] = request
-                        out.shown_item[shown] = item_P[position] + 1
-                        out.shown_position[shown] = position
-                        shown += 1
+                    _write_exposures(out, shown, request, item_P, size)
+                    requests, shown = requests + 1, shown + size
                 key = outcome_key(r.seed, user, v.time_ms)
                 for position in range(size):
                     item = item_P[position]
                     a = respond(truth, user, v, item, position, size, key)
-                    at = (a.view_ms, a.cart_ms, a.favourite_ms, a.buy_ms)
-                    price = truth.shelf.goods[item]["price"]
-                    value = (np.float32(a.dwell_s), np.float32(0), np.float32(0), price)
-                    for task in range(4):
-                        if a.done >> task & 1 and at[task] < end_ms:
-                            out.user[events], out.item[events] = user + 1, item + 1
-                            out.time_ms[events], out.type[events] = at[task], task
-                            out.value[events], out.request[events] = value[task], request
-                            events += 1
+                    if a.done:
+                        price = truth.shelf.goods[item]["price"]
+                        events = _write_events(out, events, user, item, request, a, price, end_ms)
     return events, requests, shown
 
 
@@ -180,6 +170,29 @@ def _write_request(out: Buffers, n: int, request: int, user: int, v: Visit) -> N
     out.request_key[n], out.request_user[n] = request, user + 1
     out.request_time_ms[n], out.request_scene[n] = v.time_ms, v.scene
     out.request_entry[n] = entry_of(v)
+
+
+@leaf
+def _write_exposures(out: Buffers, n: int, request: int, item_P: Array, size: int) -> None:
+    for position in range(size):
+        out.shown_request[n + position] = request
+        out.shown_item[n + position] = item_P[position] + 1
+        out.shown_position[n + position] = position
+
+
+@leaf
+def _write_events(
+    out: Buffers, n: int, user: int, item: int, request: int, a: Response, price: float, end_ms: int
+) -> int:
+    """Write what came of one exposure before the log ends; returns the number of events then."""
+    time_ms = (a.view_ms, a.cart_ms, a.favourite_ms, a.buy_ms)
+    value = (a.dwell_s, 0.0, 0.0, float(price))
+    for task in range(4):
+        if a.done >> task & 1 and time_ms[task] < end_ms:
+            out.user[n], out.item[n], out.time_ms[n] = user + 1, item + 1, time_ms[task]
+            out.type[n], out.value[n], out.request[n] = task, value[task], request
+            n += 1
+    return n
 
 
 @leaf

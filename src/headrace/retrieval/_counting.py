@@ -1,0 +1,101 @@
+"""What channels that count have in common: which events, tuned on what, and how to count again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import ConfigError, suggest
+from ..features import FeatureSpace
+from ..samples import Samples
+from ..samples.split import DAY_MS
+from ..stages import Retriever
+from ._base import member
+
+Array = NDArray[Any]
+MOST_REQUESTS = 2_000  # that a setting is tuned on
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Recountable(Protocol):
+    """A retriever that can bring its counts up to date without being tuned or trained again."""
+
+    def recount(self, samples: Samples) -> Self:
+        """The same settings over all events before the test interval.
+
+        ``fit`` counts before the validation interval, so that the merge can be fitted on that;
+        what serves afterwards should know the newest week too.
+        """
+        ...
+
+
+def type_mask(samples: Samples, events: tuple[str, ...] | None) -> int:
+    """The event types that count, as bits: those named, or else the samples' targets."""
+    return sum(1 << samples.log.type_code(name) for name in events or samples.config.targets)
+
+
+def counted(samples: Samples, mask: int, until_ms: int) -> Array:
+    """Positions of the events of these types before a time, ``(n,) int64``."""
+    kind = np.asarray(samples.log.event("type")).astype(np.int64)
+    early = np.asarray(samples.log.event("time_ms")) < until_ms
+    return np.flatnonzero(early & ((mask >> kind) & 1).astype(bool))
+
+
+def worth(samples: Samples, event_E: Array, until_ms: int, half_life_days: float) -> Array:
+    """What each event counts at a time, half after every half-life; ``(n,) float64``."""
+    age_ms = until_ms - np.asarray(samples.log.event("time_ms"))[event_E]
+    return np.exp2(-age_ms / (half_life_days * DAY_MS))
+
+
+def share_of(samples: Samples, event_E: Array, worth_E: Array) -> Array:
+    """Each item's share of what these events count, ``(I,) float64``; zeros if there are none."""
+    item_E = np.asarray(samples.log.event("item"))[event_E]
+    share_I = np.bincount(item_E, worth_E, minlength=samples.log.manifest.num_items)
+    share_I[0] = 0
+    return share_I / max(share_I.sum(), np.finfo(np.float64).tiny)
+
+
+def check_sequence(name: str, space: FeatureSpace) -> None:
+    """Raise ConfigError unless the schema has this sequence."""
+    if name not in space.schema.sequences:
+        raise ConfigError(f"history: no sequence {name!r}; {suggest(name, space.schema.sequences)}")
+
+
+def tune(
+    samples: Samples,
+    settings: Sequence[T],
+    make: Callable[[T], Retriever],
+    *,
+    new: bool,
+    at: int = 200,
+) -> T:
+    """The setting whose retriever recalls most on validation requests; the first among equals.
+
+    With ``new`` users' old items are excluded and what they took of them does not count.
+    """
+    if len(settings) == 1:
+        return settings[0]
+    rows, truth = samples.first_requests("valid")
+    if len(rows) > MOST_REQUESTS:
+        rows = np.sort(np.random.default_rng(samples.seed).choice(rows, MOST_REQUESTS, False))
+        truth = samples.truth(rows)
+    requests = samples.features(rows)
+    wanted_N = torch.ones(len(truth.values), dtype=torch.bool)
+    if new:
+        requests = replace(requests, exclude=samples.seen(rows))
+        wanted_N = samples.is_new(rows, truth)
+    wanted_B = torch.bincount(truth.row[wanted_N], minlength=len(rows)).clamp(min=1)
+    quota_B = torch.full((len(rows),), at)
+
+    def recall(setting: T) -> float:
+        found = make(setting).retrieve(requests, quota_B).item_id
+        hit_N = member(truth, found) & wanted_N
+        return float((torch.bincount(truth.row[hit_N], minlength=len(rows)) / wanted_B).sum())
+
+    return max(settings, key=recall)
