@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.behavior.conftest import TYPES, raw_log
 
 from headrace.behavior import (
     EVERY_TYPE,
@@ -25,6 +24,7 @@ from headrace.behavior import (
 )
 from headrace.behavior.journal import Journal, JournalError
 from headrace.log import Log, RawLog, write_log
+from tests.behavior.conftest import TYPES, raw_log
 
 NOW = 1_000_000_000_000  # events of the log are in the 20 ms from here
 CATEGORY = dict(zip("abcdef", "xxyyzz", strict=True))

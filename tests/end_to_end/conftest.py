@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests import tiny
 
 HERE = Path(__file__).parent

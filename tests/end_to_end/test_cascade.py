@@ -12,12 +12,12 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from tests.end_to_end.conftest import headrace
 
 from headrace.bundle import Bundle
 from headrace.log import Log
 from headrace.run import Run
 from headrace.serving.service import Service
+from tests.end_to_end.conftest import headrace
 
 
 def test_demo_shows_slates_and_ends_with_the_report(trained):

@@ -6,12 +6,12 @@ from collections import Counter
 from html.parser import HTMLParser
 
 import pytest
-from tests.evaluation.conftest import whole_report
 
 from headrace.evaluation import drawing
 from headrace.evaluation.charts import charts
 from headrace.evaluation.page import SECTIONS, headlines, render
 from headrace.evaluation.tables import tables
+from tests.evaluation.conftest import whole_report
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 

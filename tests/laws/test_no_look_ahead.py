@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tests import tiny
 
 from headrace.data import Candidates, Ragged
 from headrace.features.build import Asked
 from headrace.log import RawLog
+from tests import tiny
 
 
 @pytest.fixture(scope="module")

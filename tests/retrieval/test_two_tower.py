@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests import tiny
 
 from headrace.data import Candidates, Ragged
 from headrace.errors import BundleError, ConfigError
@@ -16,9 +15,11 @@ from headrace.retrieval.two_tower import (
     TwoTowerNet,
     TwoTowerRetriever,
     log_popularity,
+    positive_counts,
     union,
 )
 from headrace.training import Trainer, Training
+from tests import tiny
 
 SMALL = {
     "dim": 8,
@@ -206,6 +207,19 @@ def test_weights_of_other_settings_are_refused(tiny_samples):
 def test_a_sequence_to_skip_must_exist(tiny_samples):
     with pytest.raises(ConfigError, match="no sequence 'lifetimes'; did you mean 'lifetime'"):
         settings(skip="lifetimes").build(tiny_samples.space)
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_positives_are_counted_as_batches_draw_them(new, tiny_log):
+    samples = tiny.samples(tiny_log, new_to_user=new, max_positives=2)
+    size = len(samples.space.catalogue)
+    drawn_I = torch.zeros(size)
+    for epoch in range(30):
+        for batch in samples.retrieval("train", 256, pool=0).epoch(epoch):
+            drawn_I += torch.bincount(batch.candidates.item_id.values, minlength=size)
+    counted_I = positive_counts(samples)
+    assert float(counted_I.sum()) == pytest.approx(float(drawn_I.sum() / 30), rel=1e-6)
+    assert (counted_I - drawn_I / 30).abs().max() < 0.1 * counted_I.max()
 
 
 class TestPopularity:

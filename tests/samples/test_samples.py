@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from tests import tiny
 
 from headrace.errors import DataError
+from tests import tiny
 
 
 def test_parts_follow_each_other_and_share_no_moment(tiny_samples):

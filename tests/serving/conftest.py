@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import httpx
 import pytest
 import uvicorn
-from tests.serving import shop
 
 from headrace.serving.http import app_of
+from tests.serving import shop
 
 
 @contextmanager

@@ -3,11 +3,10 @@
 import asyncio
 
 from benchmarks import serving
-from tests.serving import shop
-from tests.serving.conftest import ready, served
-
 from headrace.behavior import export
 from headrace.serving.service import EVENTS
+from tests.serving import shop
+from tests.serving.conftest import ready, served
 
 
 def test_load_and_figures(log, tmp_path):

@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from tests.serving import shop
-from tests.serving.conftest import ready, served
 
 from headrace.behavior import export
 from headrace.errors import ConfigError
 from headrace.serving import api, http
 from headrace.serving.service import EVENTS, Service
 from headrace.serving.wire import Ask
+from tests.serving import shop
+from tests.serving.conftest import ready, served
 
 JSON = {"content-type": "application/json"}
 

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.serving import shop
-from tests.serving.shop import DAY_MS, ITEMS, QUOTA
 
 from headrace.allocation.fixed import Fixed
 from headrace.behavior import MappedLog, RawEvent
@@ -12,6 +10,8 @@ from headrace.errors import RequestError
 from headrace.features.build import Asked
 from headrace.log.format import NO_GROUP
 from headrace.serving.wire import Ask, Filters, PastEvent
+from tests.serving import shop
+from tests.serving.shop import DAY_MS, ITEMS, QUOTA
 
 
 def shown(answer):

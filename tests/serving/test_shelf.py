@@ -1,12 +1,12 @@
 """What changes in the catalogue takes effect at once and survives a restart."""
 
 import pytest
-from tests.serving import shop
 
 from headrace.behavior.journal import Journal, JournalError
 from headrace.errors import RequestError
 from headrace.serving.shelf import CACHED, KIND, UnknownItemError
 from headrace.serving.wire import Ask, Change, Filters
+from tests.serving import shop
 
 
 def shown(service, **ask):

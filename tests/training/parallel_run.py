@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from tests.training.tiny import TinyBatches, TinyRanker, TinyTowers, click_accuracy
 from torch import Tensor, nn
 
 from headrace.data import Batch
 from headrace.errors import DataError
 from headrace.training import History, Training, fit
 from headrace.training.distributed import Group, join
+from tests.training.tiny import TinyBatches, TinyRanker, TinyTowers, click_accuracy
 
 TOWERS = Training(epochs=3, learning_rate=0.01, table_optimizer="sparse_adam", clip_norm=0.5)
 RANKER = Training(epochs=3, learning_rate=0.01, table_learning_rate=0.1, validate_every=4)

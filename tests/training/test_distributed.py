@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.parallel_run import RANKER, train
-from tests.training.tiny import TinyBatches, TinyRanker, tiny_batch
 from torch import Tensor
 
 from headrace.training import fit
 from headrace.training.distributed import ALONE, join, shard
+from tests.training.parallel_run import RANKER, train
+from tests.training.tiny import TinyBatches, TinyRanker, tiny_batch
 
 
 @pytest.mark.parametrize(("requests", "world"), [(8, 2), (8, 3), (1, 2), (2, 3)])

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.tiny import TinyBatches, TinyRanker, click_accuracy
 from torch import Tensor, nn
 
 from headrace.data import Batch
 from headrace.errors import ConfigError, DataError
 from headrace.training import History, Training, fit
 from headrace.training.loop import _Run
+from tests.training.tiny import TinyBatches, TinyRanker, click_accuracy
 
 HARD = Training(
     epochs=2,

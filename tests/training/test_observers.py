@@ -7,12 +7,12 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.training.tiny import TinyBatches, TinyRanker, click_accuracy
 
 from headrace.errors import DataError
 from headrace.training import Training, fit
 from headrace.training.observers import progress_bars
 from headrace.training.scalars import ScalarLog
+from tests.training.tiny import TinyBatches, TinyRanker, click_accuracy
 
 
 def curves(directory: Path) -> dict[str, list[tuple[int, float]]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from tests.world.shown import config
 
 from headrace.errors import DataError
 from headrace.log import RawLog
 from headrace.world import World
+from tests.world.shown import config
 
 
 @pytest.fixture(scope="module")

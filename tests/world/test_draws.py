@@ -6,11 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
-from tests.world.shown import config
 
 from headrace.world import catalogue as catalogues
 from headrace.world import clock, rng
 from headrace.world.catalogue import Catalogue
+from tests.world.shown import config
 
 KEY = np.uint64(17)
 

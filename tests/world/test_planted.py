@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
-from tests.world.shown import TASKS, exposed, truth
 
 from headrace.log import RawLog
 from headrace.world import World
 from headrace.world.rules import make_rules
+from tests.world.shown import TASKS, exposed, truth
 
 NO_BIAS = {"position_bias": 0.0}
 #: A long-term world in small: a round of the ring is 40 sessions of some 15 events.

@@ -9,7 +9,8 @@ import pytest
 from headrace import config as settings
 from headrace.errors import ConfigError
 from headrace.world import PRESETS, Simulation, World, simulate_file
-from headrace.world.config import CatalogueConfig, LongTerm
+from headrace.world.config import CatalogueConfig
+from headrace.world.signals import LongTerm
 
 
 def parse(text: str) -> World.Config:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from tests.world.shown import TASKS, config, exposed, truth
 
 from headrace.errors import ConfigError, DataError
 from headrace.log import RawLog
 from headrace.world import World, generate, simulate
 from headrace.world.shop import Shop
+from tests.world.shown import TASKS, config, exposed, truth
 
 EVERYTHING = {
     "catalogue": {"tree": (8, 16)},

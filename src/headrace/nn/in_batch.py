@@ -58,11 +58,11 @@ class Columns:
     def log_q(self, frequency_I: Tensor) -> Tensor:  # (M,)
         """Log of how likely each column's item is as a negative, by one mixture for both sources.
 
-        ``frequency_I`` counts each item among the training positives.
+        ``frequency_I`` says how often each item is a positive in training.
         """
         num_items = len(frequency_I)
         in_batch, uniform = (int(part.sum()) for part in self._sources())
-        count_M, total = frequency_I[self.item], int(frequency_I.sum())
+        count_M, total = frequency_I[self.item], round(float(frequency_I.sum()))
         return mixed_log_q(count_M, total, num_items, in_batch, uniform)
 
     def taken(self, row_N: Tensor, num_requests: int) -> Tensor:  # (B, M) bool

@@ -1,9 +1,4 @@
-"""Items that go together: co-occurrence with inverse unit frequency, cosine-normalised.
-
-``w_ij = Σ_{u∈U_i∩U_j} 1/log(1+|I_u|) / (√(|U_i||U_j|) + shrink)``: item-based collaborative
-filtering (Sarwar et al., WWW 2001) with the inverse frequency of Breese et al., UAI 1998. Units u
-are baskets or users. A request's score of j is ``Σ_h w_hj · decay(age of h)``.
-"""
+"""Items that go together: co-occurrence with inverse user frequency, cosine-normalised."""
 
 from __future__ import annotations
 
@@ -11,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, final
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -19,46 +15,70 @@ from ..ops import co_occurrence
 from ..samples import Samples
 from ..training import Trainer
 from ._base import Channel
-from ._neighbours import GraphConfig, Neighbours
-from ._units import units
+from ._counting import type_mask
+from ._neighbours import Graph, NeighbourConfig, Neighbours, Units, build
 
 
 @final
 class ItemCF(Channel):
-    """Neighbours of the items in the user's history."""
+    """``w_ij = Σ_{u∈U_i∩U_j} δ_uij / log(1+|I_u|) / √(|U_i||U_j|)``; scores ``Σ_h w_hj · decay_h``.
 
-    class Config(GraphConfig):
+    Sources: Sarwar et al., "Item-based collaborative filtering", WWW 2001 (cosine); Breese et al.,
+    UAI 1998 (inverse user frequency). Departures: δ_uij, which halves with the days between the
+    user's last events on i and j, since what is taken in one week belongs together more than what
+    is taken in one life; pairs with less than ``least`` users in common are chance and left out;
+    only the ``max_items`` newest items of a user count.
+    """
+
+    class Config(NeighbourConfig):
         """Settings of ItemCF."""
 
         kind: Literal["item_cf"] = "item_cf"
-        shrink: float = Field(default=10.0, ge=0)
-        """Added to the denominator: pairs seen once are chance."""
+        together_days: float | None = Field(default=14.0, gt=0, le=10_000)
+        """A pair counts half for every so many days between its two items. None: always 1."""
+        least: int = Field(default=2, ge=1, le=1_000_000)
+        """Units that a pair must share."""
 
         def build(self, space: FeatureSpace) -> ItemCF:
-            """Make the channel."""
-            del space
+            """Make the channel. Raises ConfigError if the sequence does not exist."""
+            self.check(space)
             return ItemCF(self)
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     def fit(self, samples: Samples, name: str, trainer: Trainer) -> Neighbours:
-        """Count co-occurrences in the training period."""
+        """Count what occurs together before the validation interval."""
         del name, trainer
-        own = units(samples, self.config.unit)
-        weight_U = 1 / np.log1p(np.diff(own.offsets))
-        graph = co_occurrence.cosine(
-            own.offsets,
-            own.item,
-            own.item_offsets,
-            own.unit,
-            weight_U,
-            self.config.neighbours,
-            self.config.shrink,
-        )
-        return Neighbours.counted(graph, self.config)
+        return Neighbours(self.config, self._count(samples, samples.split.valid_ms), self._count)
 
     def restore(self, arrays: Mapping[str, Tensor], space: FeatureSpace) -> Neighbours:
-        """Take up the counted graph."""
+        """Take up the graph."""
         del space
-        return Neighbours.restored(arrays, self.config)
+        return Neighbours(self.config, arrays, self._count)
+
+    def _count(self, samples: Samples, until_ms: int) -> Mapping[str, Tensor]:
+        settings = self.config
+        units = Units.of(samples, settings, until_ms)
+        weight_U = (1 / np.log1p(units.sizes)).astype(np.float32)
+        day_D = np.arange(units.day.max(initial=0) + 1)
+        fade_D = 0.5 ** (day_D / (settings.together_days or np.inf))
+
+        def rows(first: int, last: int) -> Graph:
+            return co_occurrence.cosine(
+                first,
+                last,
+                units.offsets,
+                units.item,
+                units.day,
+                units.item_offsets,
+                units.place,
+                units.unit,
+                weight_U,
+                fade_D.astype(np.float32),
+                settings.least,
+                settings.neighbours,
+            )
+
+        mask = torch.tensor(type_mask(samples, settings.events))
+        return {**build(rows, samples.log.manifest.num_items), "type_mask": mask}

@@ -103,7 +103,7 @@ class TwoTower(Channel):
             return judge(TwoTowerRetriever.of(net, now_I, space, Exact.Config()))
 
         trainer.fit(
-            Objective(net, torch.from_numpy(samples.frequency)),
+            Objective(net, positive_counts(samples)),
             samples.retrieval("train", config.requests_per_batch, pool=config.pool),
             config.training,
             name=name,
@@ -243,6 +243,18 @@ class TwoTowerRetriever:
         weights = {f"{NET}{name}": weight for name, weight in self._net.state_dict().items()}
         keys = {"keys": self._key_IX, "popularity": self._popularity_I}
         return {**weights, **keys, **self._index.arrays()}
+
+
+def positive_counts(samples: Samples) -> Tensor:  # (I,) float64
+    """How often each item is a positive in an epoch of retrieval batches, on average."""
+    rows = samples.requests("train")
+    truth = Candidates(samples.truth(rows))
+    if samples.config.new_to_user:
+        truth = truth.take(torch.nonzero(samples.is_new(rows, truth.item_id))[:, 0])
+    item = truth.item_id
+    chance_B = (samples.config.max_positives / item.lengths.clamp(min=1)).clamp(max=1.0)
+    size = samples.log.manifest.num_items
+    return torch.bincount(item.values, item.spread(chance_B).double(), minlength=size)
 
 
 def log_popularity(samples: Samples, settings: Popularity | None, until_ms: int) -> Tensor:  # (I,)

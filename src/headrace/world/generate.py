@@ -160,7 +160,7 @@ def _live(
                     item = item_P[position]
                     a = respond(truth, user, v, item, position, size, key)
                     if a.done:
-                        price = truth.shelf.goods[item]["price"]
+                        price = float(truth.shelf.goods[item]["price"])
                         events = _write_events(out, events, user, item, request, a, price, end_ms)
     return events, requests, shown
 
@@ -186,7 +186,7 @@ def _write_events(
 ) -> int:
     """Write what came of one exposure before the log ends; returns the number of events then."""
     time_ms = (a.view_ms, a.cart_ms, a.favourite_ms, a.buy_ms)
-    value = (a.dwell_s, 0.0, 0.0, float(price))
+    value = (np.float32(a.dwell_s), np.float32(0.0), np.float32(0.0), np.float32(price))
     for task in range(4):
         if a.done >> task & 1 and time_ms[task] < end_ms:
             out.user[n], out.item[n], out.time_ms[n] = user + 1, item + 1, time_ms[task]

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from ..log import RawLog
 from .catalogue import Catalogue
 from .clock import DAY_MS, HOUR_MS
-from .config import NextItem, WorldConfig
+from .config import WorldConfig
 from .generate import Progress
+from .signals import NextItem
 
 Array = NDArray[Any]
 

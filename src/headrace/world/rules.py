@@ -23,7 +23,7 @@ MAX_POSITIONS = 1_024
 
 
 class Rules(NamedTuple):
-    """Strengths are those of config.py; 0 is off."""
+    """Strengths are those of the config; 0 is off."""
 
     seed: np.uint64
     start_ms: int
