@@ -142,7 +142,8 @@ def simulate(config: ConfigFile) -> None:
     from .world import simulate_file
 
     with Steps()("simulate"), progress_bars(console) as progress:
-        log = simulate_file(config, progress)
+        task = progress.add_task("users")
+        log = simulate_file(config, lambda done, n: progress.update(task, completed=done, total=n))
     m = log.manifest
     console.print(
         f"{log.path}: {m.num_events:,} events of {m.num_users - 1:,} users, "

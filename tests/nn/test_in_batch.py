@@ -5,6 +5,7 @@ import torch
 
 from headrace.data import Batch, Candidates, Ragged, Requests
 from headrace.nn.in_batch import Columns, request_softmax
+from headrace.training.distributed import shard
 
 
 def batch(positives, pool):
@@ -93,6 +94,47 @@ def test_one_proposal_for_both_sources():
     q = {1: (3 * 3 / 4 + 2 / 4) / 5, 2: (3 * 1 / 4 + 2 / 4) / 5, 3: (3 * 1 / 4 + 2 / 4) / 5}
     want = torch.tensor([math.log(q[i]) for i in columns.item.tolist()])
     torch.testing.assert_close(columns.log_q(frequency_I), want)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_agree_with_one_on_the_whole_batch(world, monkeypatch):
+    """Each has its share of the requests and, by gather, everybody's positives."""
+    for seed in range(10):
+        b = draw(seed)
+        score_BI = torch.randn(4, 9, dtype=torch.float64)
+        frequency_I = torch.arange(1, 10) ** 2
+        key_ID = torch.eye(9, dtype=torch.float64)  # a column's score is the query's own number
+        parts = [shard(b, rank, world) for rank in range(world)]
+        columns = [Columns.of(part) for part in parts]
+        own = [slice(c.num_positive) for c in columns]
+        everybody = [
+            torch.cat([key_ID[c.item[o]] for c, o in zip(columns, own, strict=True)]),
+            torch.cat([c.item[o] for c, o in zip(columns, own, strict=True)]),
+            torch.cat([c.count[o] for c, o in zip(columns, own, strict=True)]),
+        ]
+        losses, rows = [], torch.arange(4).tensor_split(world)
+        for rank, part in enumerate(parts):
+            first = sum(c.num_positive for c in columns[:rank])
+            answers = iter([(value, first) for value in everybody])
+            monkeypatch.setattr("headrace.nn.in_batch.gather_rows", lambda _, a=answers: next(a))
+            seen, key_MD = columns[rank].gather(key_ID[columns[rank].item])
+            score_BM = score_BI[rows[rank]] @ key_MD.T
+            row_N = part.candidates.item_id.row
+            losses.append(
+                request_softmax(
+                    score_BM, seen.log_q(frequency_I), seen, row_N, part.weight.double()
+                )
+            )
+        monkeypatch.undo()
+        whole = Columns.of(b)
+        want = request_softmax(
+            score_BI[:, whole.item],
+            whole.log_q(frequency_I),
+            whole,
+            b.candidates.item_id.row,
+            b.weight.double(),
+        )
+        torch.testing.assert_close(torch.stack(losses).mean(), want)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])

@@ -59,12 +59,11 @@ class TestTowers:
         nobody = requests.take(torch.zeros(0, dtype=torch.int64))
         assert towers.users(embed, nobody).shape == (0, 2, 8)
 
-    def test_items_are_the_same_for_an_index(self, settings, tiny_samples, requests, monkeypatch):
+    def test_items_are_the_same_for_an_index(self, settings, tiny_samples, requests):
         embed, towers = build(tiny_samples, **settings)
         every = torch.arange(len(tiny_samples.space.catalogue))
         _, item_MD, extra_MX = towers(embed, requests, every)
-        monkeypatch.setattr("headrace.nn.towers.CHUNK", 7)
-        cut_MD, cut_MX = towers.items(embed, every)
+        cut_MD, cut_MX = towers.items(embed, every, chunk=7)
         torch.testing.assert_close(cut_MD, item_MD)
         torch.testing.assert_close(cut_MX, extra_MX)
 

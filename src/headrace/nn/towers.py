@@ -96,9 +96,11 @@ class Towers(nn.Module):
         return self(embed, requests, torch.zeros(0, dtype=torch.int64))[0]
 
     @torch.no_grad()
-    def items(self, embed: Embedder, item_M: Tensor) -> tuple[Tensor, Tensor]:  # (M, D), (M, X)
-        """Encode any number of items for an index, a chunk at a time."""
-        parts = [self._item(embed.items(chunk)) for chunk in item_M.split(CHUNK)]
+    def items(
+        self, embed: Embedder, item_M: Tensor, chunk: int = CHUNK
+    ) -> tuple[Tensor, Tensor]:  # (M, D), (M, X)
+        """Encode any number of items for an index, ``chunk`` at a time."""
+        parts = [self._item(embed.items(some)) for some in item_M.split(chunk)]
         vector_M, extra_M = zip(*parts, strict=True)
         return torch.cat(vector_M), torch.cat(extra_M)
 

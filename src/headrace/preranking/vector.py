@@ -31,10 +31,11 @@ class Part:
 class Vector(PreRanker):
     """``p_t = σ(s_t ⟨u_t, v⟩ + b_t + c_t)``: a user vector a task, one item vector, of length 1.
 
-    Source: the vector-product model that COLD (arXiv:2007.16122, section 3) replaces, with the
-    normalised towers and the scaled product of PFD (arXiv:1907.05171, appendix). Departures: the
-    scale ``s_t`` is learned; the item tower may say a number ``c_t`` of its own for each task,
-    which popularity needs and a unit vector hardly holds. No cross features, by construction.
+    Source: the vector-product model that COLD (arXiv:2007.16122) sets out from, with the normalised
+    towers and scaled product of PFD (arXiv:1907.05171). Departures: the scale ``s_t`` is learned;
+    the item tower may say a number ``c_t`` of its own for each task, which popularity needs and a
+    unit vector hardly holds; shortcuts past the layers (``nn.towers``), without which a history's
+    items are hard to tell apart. No cross features, by construction.
 
     Scale and biases are folded into the vectors: a score is one inner product of width
     ``X = D + T + 1``. Parts of different versions are refused: a user vector says nothing about
@@ -47,6 +48,8 @@ class Vector(PreRanker):
         """Settings of Vector."""
 
         kind: Literal["vector"] = "vector"
+        dim: int = Field(default=128, ge=1, le=4096)
+        """Width of the vectors that meet: a hundred items of a history share the user's."""
         scale: float = Field(default=10.0, gt=0, le=100)
         """What a learned scale starts from."""
         item_bias: bool = True
@@ -76,11 +79,11 @@ class Vector(PreRanker):
         return inner_products(users, items, candidates.item_id.with_values(place_N))
 
     def freeze(self, chunk: int = 65_536) -> None:
-        """Leave training for good: make the item part."""
-        del chunk  # towers have their own
+        """Leave training for good: make the item part, ``chunk`` items at a time."""
         self.eval()
         every = torch.arange(len(self.embed.item_ids))
-        self._items = Part(self._extend(*self.towers.items(self.embed, every)), self.version())
+        item_ID, own_IT = self.towers.items(self.embed, every, chunk)
+        self._items = Part(self._extend(item_ID, own_IT), self.version())
 
     def users(self, requests: Requests) -> Part:
         """The user part: once a request, whatever the number of candidates."""
