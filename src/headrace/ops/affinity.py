@@ -39,7 +39,7 @@ def rank(
 ) -> tuple[Array, Array, Array]:
     """Rank the pool of items ``item_P`` for each row of events.
 
-    ``score_p = log_share_p + lift [p is on show] + 1/A Σ_a log(1 + count_a[code_ap] / prior_a[...])``
+    ``score_p = log_share_p + lift [p on show] + 1/A Σ_a log(1 + count_a[code_ap] / prior_a[...])``
     with ``count_a`` the row's events by code of attribute a, each worth half after
     ``half_life_ms``. ``place_I`` is an item's place in the pool, -1 none. The places on show are
     row ``shown_B`` (-1 none) of ``shown_S`` cut by ``shown_offsets``. Returns offsets ``(B+1,)``,

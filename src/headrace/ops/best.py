@@ -1,4 +1,4 @@
-"""The best few of many, in order: the last step of every channel that scores more than it returns."""
+"""The best few of many, in order: the last step of every channel that scores a pool."""
 
 from __future__ import annotations
 

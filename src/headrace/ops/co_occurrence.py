@@ -1,7 +1,7 @@
 """Which items go together in the same units: baskets, or the lives of users.
 
 ``item_X`` cut by ``unit_offsets`` are the distinct items of each unit. ``place_X`` cut by
-``item_offsets`` are the places in ``item_X`` where each item stands, and ``unit_X`` the units there.
+``item_offsets`` are the places in ``item_X`` where each item stands, ``unit_X`` the units there.
 A graph of items is offsets ``(rows + 1,)``, neighbours ``(.,) int32`` and weights ``(.,) float32``,
 best first, ties by item. Both builders make the rows of items ``first <= i < last``, so that
 threads can share the work; how they share it changes nothing.
@@ -88,7 +88,7 @@ def swing(
     seed: int,
     keep: int,
 ) -> Graph:
-    """The ``keep`` best neighbours by pairs of units that agree on little else.
+    r"""The ``keep`` best neighbours by pairs of units that agree on little else.
 
     ``s(i, j) = Σ_{u<v have i and j} w_u w_v / (alpha + |I_u ∩ I_v \\ {i}|)``. At most
     ``most_units`` units of an item are looked at, drawn at random by ``seed`` and item.

@@ -44,7 +44,7 @@ class Affinity(Channel):
 
     A naive Bayes model in all but the mean: attributes say much the same, so that a product would
     count it A times. Own design; the idea of ranking within the user's tags is as old as
-    recommendation by content. It is the channel for items that are new to the user, or to everybody.
+    recommendation by content. It is the channel for items that are new to the user, or to all.
     """
 
     class Config(config.Config):
@@ -56,12 +56,12 @@ class Affinity(Channel):
         events: tuple[str, ...] | None = None
         """Event types that count. Default: the targets of the samples."""
         attributes: tuple[Crossed, ...] | None = Field(default=None, min_length=1)
-        """Item features, each alone or crossed with others, as in [["category"], ["type", "brand"]].
+        """Item features, alone or crossed with others, as in [["category"], ["type", "brand"]].
         Default: every item feature that is neither an id nor a number."""
         leaning_days: float = Field(default=60.0, gt=0, le=10_000)
         """An event of the user counts half after so long."""
         half_life_days: tuple[Days, ...] = Field(default=(14, 30), min_length=1)
-        """Half-lives of popularity to choose from, by recall of new items on validation requests."""
+        """Half-lives of popularity to choose from, by recall of new items in validation."""
         mix: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(25, 50, 100), min_length=1)
         """κ, in events, to choose from likewise."""
         on_show: bool = False
@@ -82,7 +82,7 @@ class Affinity(Channel):
                         )
                 if prod(space.encoders[feature].rows for feature in crossed) >= 1 << 63:
                     raise ConfigError(
-                        f"attributes: {' x '.join(crossed)} has too many values; cross fewer features"
+                        f"attributes: {' x '.join(crossed)} has too many values; cross fewer"
                     )
             return Affinity(self)
 
@@ -113,9 +113,12 @@ class Leanings:
     def __init__(
         self, config: Affinity.Config, space: FeatureSpace, arrays: Mapping[str, Tensor]
     ) -> None:
-        """``arrays``: item (P,) and share (P,) of the pool; of attribute a ``value.a`` (C,) and
+        """Take up what was counted.
+
+        ``arrays``: item (P,) and share (P,) of the pool; of attribute a ``value.a`` (C,) and
         ``value_share.a`` (C,); lift (), mix (), half_life_days (), type_mask (); of exposure groups
-        group (G,), shown_offsets (G + 1,) and shown (S,), places in the pool."""
+        group (G,), shown_offsets (G + 1,) and shown (S,), places in the pool.
+        """
         self.config, self._space, self._arrays = config, space, arrays
         crossings = _crossings(config, space.schema)
         item_P = arrays["item"].numpy()

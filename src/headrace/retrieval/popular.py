@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, final
 
 import numpy as np
@@ -72,7 +73,7 @@ class Popular(Channel):
                 )
             if self.context in CLOCK:
                 raise ConfigError(
-                    f"context: {self.context!r} is computed from the time; name a column of requests"
+                    f"context: {self.context!r} comes from the time; name a column of requests"
                 )
             return Popular(self)
 
@@ -213,7 +214,7 @@ def _by_context(
     order = np.argsort(id_E, kind="stable")
     cuts = np.searchsorted(id_E[order], np.arange(1, id_V.max(initial=0) + 2))
     lists = [common]
-    for value, (a, z) in enumerate(zip(cuts[:-1], cuts[1:], strict=True), 1):
+    for value, (a, z) in enumerate(itertools.pairwise(cuts), 1):
         own = order[a:z]
         item, place = np.unique(np.concatenate([item_E[own], head]), return_inverse=True)
         count = np.bincount(place[: len(own)], worth_E[own], minlength=len(item))

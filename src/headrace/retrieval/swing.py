@@ -21,7 +21,7 @@ from ._neighbours import Graph, NeighbourConfig, Neighbours, Units, build
 
 @final
 class Swing(Channel):
-    """``s(i, j) = Σ_{u<v∈U_i∩U_j} w_u w_v / (α + |I_u∩I_v \\ {i}|)``, ``w_u = 1/√|I_u|``.
+    r"""``s(i, j) = Σ_{u<v∈U_i∩U_j} w_u w_v / (α + |I_u∩I_v \\ {i}|)``, ``w_u = 1/√|I_u|``.
 
     Source: Yang et al., "Large scale product graph construction for recommendation in e-commerce",
     arXiv:2010.05525, §3.1. As in the paper's worked example, and unlike its formula, the seed item
