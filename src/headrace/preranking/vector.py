@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, final
 
 import torch
@@ -15,8 +16,11 @@ from ..data import Candidates, Ragged, Requests
 from ..errors import BundleError
 from ..features import FeatureSpace
 from ..nn.embedder import distinct
+from ..nn.pointwise import Countable
 from ..nn.towers import Towers, embedder
 from ._base import PreRanker, PreRankerConfig
+
+PREPARED = 16  # batches that tell base rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,19 @@ class Vector(PreRanker):
         users = Part(self._fold(user_BTD), "")
         items = Part(self._extend(item_MD, own_MT), "")
         return inner_products(users, items, candidates.item_id.with_values(place_N))
+
+    def prepare(self, batches: Countable) -> None:
+        """Start the biases at the base rates, from which unit vectors could not bring them far."""
+        some = list(islice(batches.epoch(0), PREPARED))
+        rate_N = torch.cat([batch.sampled(torch.zeros(len(batch.weight), 1)) for batch in some])
+        for t, task in enumerate(self.tasks):
+            wanted = torch.cat([batch.labels[task] for batch in some]).mean()
+            low, high = -30.0, 30.0
+            while high - low > 1e-3:  # the mean prediction rises with the bias
+                middle = (low + high) / 2
+                below = bool((rate_N + middle).sigmoid().mean() < wanted)
+                low, high = (middle, high) if below else (low, middle)
+            self.bias.data[t] = low
 
     def freeze(self, chunk: int = 65_536) -> None:
         """Leave training for good: make the item part, ``chunk`` items at a time."""

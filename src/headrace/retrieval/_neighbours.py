@@ -141,15 +141,16 @@ class Neighbours:
         ``count`` makes such arrays of the events before a time.
         """
         self.config, self._arrays, self._count = config, arrays, count
-        self._graph = tuple(arrays[n].numpy() for n in ("offsets", "neighbour", "weight"))
+        self._offsets = arrays["offsets"].numpy()
+        self._neighbour, self._weight = arrays["neighbour"].numpy(), arrays["weight"].numpy()
         self._type_mask = int(arrays["type_mask"])
 
     def retrieve(self, requests: Requests, quota_B: Tensor) -> Candidates:
         """The items with the highest ``Σ_seeds weight · worth``, best first."""
         item = requests.ragged(f"{self.config.history}.item")
-        num_items = len(self._graph[0]) - 1
+        num_items = len(self._offsets) - 1
         seen = max(num_items, 1 + int(item.values.max()) if len(item.values) else 1)
-        seeds = own_items.recent(
+        seed_offsets, seed_S, worth_S = own_items.recent(
             item.offsets.numpy(),
             item.values.numpy(),
             requests.ragged(f"{self.config.history}.type").values.numpy(),
@@ -163,8 +164,12 @@ class Neighbours:
         offsets, item_N, score_N = map(
             torch.from_numpy,
             co_occurrence.gather(
-                *self._graph,
-                *seeds,
+                self._offsets,
+                self._neighbour,
+                self._weight,
+                seed_offsets,
+                seed_S,
+                worth_S,
                 requests.exclude.offsets.numpy(),
                 requests.exclude.values.numpy(),
                 quota_B.numpy(),
