@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..data import Requests
 from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
 from ..samples import Samples
@@ -61,10 +62,26 @@ def share_of(samples: Samples, event_E: Array, worth_E: Array) -> Array:
     return share_I / max(share_I.sum(), np.finfo(np.float64).tiny)
 
 
-def check_sequence(name: str, space: FeatureSpace) -> None:
-    """Raise ConfigError unless the schema has this sequence."""
-    if name not in space.schema.sequences:
-        raise ConfigError(f"history: no sequence {name!r}; {suggest(name, space.schema.sequences)}")
+def check_sequences(space: FeatureSpace, history: str, skip: str | None = None) -> None:
+    """Raise ConfigError unless the schema has these sequences."""
+    for setting, name in (("history", history), ("skip", skip)):
+        if name is not None and name not in space.schema.sequences:
+            known = space.schema.sequences
+            raise ConfigError(f"{setting}: no sequence {name!r}; {suggest(name, known)}")
+
+
+def left_out(requests: Requests, skip: str | None) -> tuple[Array, Array]:
+    """What each request excludes, and the items of a sequence besides: offsets and items.
+
+    An item may occur twice.
+    """
+    exclude = requests.exclude
+    if skip is None:
+        return exclude.offsets.numpy(), exclude.values.numpy()
+    own = requests.ragged(f"{skip}.item")
+    order = torch.cat([exclude.row, own.row]).argsort(stable=True)
+    item = torch.cat([exclude.values, own.values])[order]
+    return (exclude.offsets + own.offsets).numpy(), item.numpy()
 
 
 def tune(

@@ -20,7 +20,7 @@ from ..features import FeatureSpace
 from ..ops import co_occurrence, own_items
 from ..samples import Samples
 from ..samples.split import DAY_MS
-from ._counting import check_sequence, counted, type_mask
+from ._counting import check_sequences, counted, left_out, type_mask
 
 Array = NDArray[Any]
 Graph = tuple[Array, Array, Array]  # offsets, neighbour, weight: see ops/co_occurrence.py
@@ -44,10 +44,13 @@ class NeighbourConfig(config.Config):
     """Distinct items of a user to start from, the newest."""
     half_life_days: float = Field(default=42.0, gt=0, le=10_000)
     """A seed counts half after so long since the user had it last."""
+    skip: str | None = None
+    """A sequence whose items are not returned, since another channel brings them back.
+    Default: none."""
 
     def check(self, space: FeatureSpace) -> None:
-        """Raise ConfigError unless the sequence exists."""
-        check_sequence(self.history, space)
+        """Raise ConfigError unless the sequences exist."""
+        check_sequences(space, self.history, self.skip)
 
 
 @dataclass(frozen=True)
@@ -170,8 +173,7 @@ class Neighbours:
                 seed_offsets,
                 seed_S,
                 worth_S,
-                requests.exclude.offsets.numpy(),
-                requests.exclude.values.numpy(),
+                *left_out(requests, self.config.skip),
                 quota_B.numpy(),
                 np.zeros(num_items, np.float32),
             ),

@@ -22,7 +22,7 @@ from ..samples.split import DAY_MS
 from ..schema import Schema
 from ..training import Trainer
 from ._base import Channel
-from ._counting import check_sequence, counted, share_of, tune, type_mask, worth
+from ._counting import check_sequences, counted, left_out, share_of, tune, type_mask, worth
 from ._shown import Shown, find
 
 Array = NDArray[Any]
@@ -67,12 +67,15 @@ class Affinity(Channel):
         on_show: bool = False
         """Raise what is on show in the request's exposure group, by how much more of it is taken.
         For groups that are known before the request, as promotions are, not for logged slates."""
+        skip: str | None = None
+        """A sequence whose items are not returned, since another channel brings them back.
+        Default: none."""
         pool: int = Field(default=20_000, ge=1, le=10_000_000)
         """Only so many of the most popular items are looked at."""
 
         def build(self, space: FeatureSpace) -> Affinity:
             """Make the channel. Raises ConfigError if a name does not exist."""
-            check_sequence(self.history, space)
+            check_sequences(space, self.history, self.skip)
             known = space.schema.names("item")
             for crossed in self.attributes or ():
                 for feature in crossed:
@@ -193,8 +196,7 @@ class Leanings:
                 find(requests.group.numpy(), arrays["group"], default=-1),
                 arrays["shown_offsets"],
                 arrays["shown"],
-                requests.exclude.offsets.numpy(),
-                requests.exclude.values.numpy(),
+                *left_out(requests, self.config.skip),
                 quota_B.numpy(),
             ),
         )

@@ -18,7 +18,7 @@ from ..samples import Samples
 from ..samples.split import DAY_MS
 from ..training import Trainer
 from ._base import Channel
-from ._counting import check_sequence, counted, tune, type_mask
+from ._counting import check_sequences, counted, tune, type_mask
 
 Days = Annotated[float, Field(gt=0, le=10_000)]
 Power = Annotated[float, Field(ge=0, le=10)]
@@ -52,7 +52,7 @@ class Repurchase(Channel):
 
         def build(self, space: FeatureSpace) -> Repurchase:
             """Make the channel. Raises ConfigError if the sequence does not exist."""
-            check_sequence(self.history, space)
+            check_sequences(space, self.history)
             return Repurchase(self)
 
     def __init__(self, config: Config) -> None:
