@@ -12,7 +12,7 @@ CHOICES = [{}, {"shortcut": False, "item_bias": False}]
 
 def build(samples, seed=0, tasks=TASKS, **settings):
     torch.manual_seed(seed)
-    return Vector.Config(dim=16, **settings).build(samples.space, tasks)
+    return Vector.Config(**{"dim": 16, **settings}).build(samples.space, tasks)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,18 @@ class TestVector:
         assert not len(one.requests.ragged("history.item").values)
         model = build(tiny_samples, **settings)
         assert model.score(one.requests, one.candidates).isfinite().all()
+
+
+def test_biases_start_at_the_base_rates(tiny_samples):
+    model = build(tiny_samples, item_bias=False, scale=1e-6)
+    batches = tiny_samples.ranking("train", 200)
+    model.prepare(batches)
+    batch = next(batches.epoch(0))
+    with torch.no_grad():
+        p_NT = batch.sampled(model(batch.requests, batch.candidates)).sigmoid()
+    assert batch.log_rate is not None and batch.log_rate.unique().numel() > 1
+    for t, task in enumerate(TASKS):
+        assert p_NT[:, t].mean() == pytest.approx(float(batch.labels[task].mean()), rel=0.1)
 
 
 def test_cross_features_are_not_read(tiny_samples, batch):

@@ -87,7 +87,8 @@ class Vector(PreRanker):
         some = list(islice(batches.epoch(0), PREPARED))
         rate_N = torch.cat([batch.sampled(torch.zeros(len(batch.weight), 1)) for batch in some])
         for t, task in enumerate(self.tasks):
-            wanted = torch.cat([batch.labels[task] for batch in some]).mean()
+            label_N = torch.cat([batch.labels[task] for batch in some])
+            wanted = (label_N.sum() + 1) / (len(label_N) + 2)  # finite logits for any labels
             low, high = -30.0, 30.0
             while high - low > 1e-3:  # the mean prediction rises with the bias
                 middle = (low + high) / 2
