@@ -9,44 +9,53 @@ from hypothesis import strategies as st
 
 from headrace.ops import co_occurrence
 
-baskets = st.lists(st.sets(st.integers(1, 7), min_size=1), min_size=1, max_size=8)
+ITEMS = 8
+baskets = st.lists(st.sets(st.integers(1, ITEMS - 1), min_size=1), min_size=1, max_size=8)
 
 
-def arrays(units, num_items=8):
-    """Both cuts of the same pairs: unit_offsets, item, item_offsets, place, unit."""
-    offsets = np.cumsum([0, *map(len, units)])
-    item = np.array([i for u in units for i in sorted(u)], np.int32)
-    unit = np.repeat(np.arange(len(units), dtype=np.int32), np.diff(offsets))
-    place = np.argsort(item, kind="stable")
-    item_offsets = np.concatenate([[0], np.cumsum(np.bincount(item, minlength=num_items))])
-    return offsets, item, item_offsets, place, unit[place]
+class Pairs:
+    """Both cuts of the same (unit, item) pairs; an item's day in a unit is their sum."""
 
+    def __init__(self, units, num_items=ITEMS):
+        pairs = [(u, i) for u, items in enumerate(units) for i in sorted(items)]
+        self.num_items = num_items
+        self.unit_offsets = np.cumsum([0, *map(len, units)])
+        self.item = np.array([i for _, i in pairs], np.int32)
+        self.day = np.array([u + i for u, i in pairs], np.int32)
+        self.place = np.argsort(self.item, kind="stable")
+        counts = np.bincount(self.item, minlength=num_items)
+        self.item_offsets = np.concatenate([[0], np.cumsum(counts)])
+        self.unit = np.array([u for u, _ in pairs], np.int32)[self.place]
 
-def cosine(units, weight, keep, least=1, days=None, fade=(1.0,)):
-    offsets, item, item_offsets, place, unit = arrays(units)
-    day = np.zeros(len(item), np.int64) if days is None else days
-    return co_occurrence.cosine(
-        0,
-        8,
-        offsets,
-        item,
-        day,
-        item_offsets,
-        place,
-        unit,
-        np.asarray(weight, np.float32),
-        np.asarray(fade, np.float32),
-        least,
-        keep,
-    )
+    def cosine(self, weight, fade=None, least=1, keep=100, rows=None):
+        fade = np.ones(1000, np.float32) if fade is None else fade
+        return co_occurrence.cosine(
+            *(rows or (0, self.num_items)),
+            self.unit_offsets,
+            self.item,
+            self.day,
+            self.item_offsets,
+            self.place,
+            self.unit,
+            np.asarray(weight, np.float32),
+            fade,
+            least,
+            keep,
+        )
 
-
-def swing(units, keep=100, alpha=1.0, most_units=1000):
-    offsets, item, item_offsets, _, unit = arrays(units)
-    weight = (1 / np.sqrt([len(u) for u in units])).astype(np.float32)
-    return co_occurrence.swing(
-        0, 8, offsets, item, item_offsets, unit, weight, alpha, most_units, 1, keep
-    )
+    def swing(self, weight, alpha=1.0, most_units=1000, seed=0, keep=100, rows=None):
+        return co_occurrence.swing(
+            *(rows or (0, self.num_items)),
+            self.unit_offsets,
+            self.item,
+            self.item_offsets,
+            self.unit,
+            np.asarray(weight, np.float32),
+            alpha,
+            most_units,
+            seed,
+            keep,
+        )
 
 
 def weights(graph):
@@ -58,26 +67,31 @@ def weights(graph):
     }
 
 
-@given(baskets)
-def test_cosine_equals_the_formula(units):
+def swing_weight(units):
+    return [1 / np.sqrt(len(u)) for u in units]
+
+
+@given(baskets, st.integers(1, 3))
+def test_cosine_equals_the_formula(units, least):
     weight = 1 / np.log1p([len(u) for u in units])
-    got = weights(cosine(units, weight, 100))
+    fade = 0.5 ** (np.arange(1000) / 2)
+    got = weights(Pairs(units).cosine(weight, fade.astype(np.float32), least))
     want = {}
-    for i in range(8):
-        for j in range(8):
+    for i in range(ITEMS):
+        for j in range(ITEMS):
             shared = [w for u, w in zip(units, weight, strict=True) if i in u and j in u]
-            n = [sum(k in u for u in units) for k in (i, j)]
-            if i != j and shared:
-                want[i, j] = sum(shared) / np.sqrt(n[0] * n[1])
+            n_i, n_j = (sum(k in u for u in units) for k in (i, j))
+            if i != j and len(shared) >= least:
+                want[i, j] = sum(shared) * fade[abs(i - j)] / np.sqrt(n_i * n_j)
     assert got == pytest.approx(want, rel=1e-5)
 
 
 @given(baskets)
-def test_swing_equals_the_formula_and_is_not_fooled_by_one_common_unit(units):
-    got = weights(swing(units))
+def test_swing_equals_the_formula(units):
+    got = weights(Pairs(units).swing(swing_weight(units)))
     want = {}
-    for i in range(8):
-        for j in range(8):
+    for i in range(ITEMS):
+        for j in range(ITEMS):
             both = [u for u in units if i in u and j in u]
             total = sum(
                 1 / np.sqrt(len(u) * len(v)) / (1.0 + len((u & v) - {i}))
@@ -88,56 +102,132 @@ def test_swing_equals_the_formula_and_is_not_fooled_by_one_common_unit(units):
     assert got == pytest.approx(want, rel=1e-5)
 
 
-def test_the_papers_example():
-    """Three users of h: A and B share {h, p, r, t...}; unit weights, alpha 1: 1/4 + 1/2 + 1/2."""
-    # with weights 1/sqrt taken out again: each pair adds 1 / (alpha + what else it shares)
+def test_the_worked_example_of_the_swing_paper():
+    """Pairs of users that share, besides the seed, 3, 1 and 1 items: 1/4 + 1/2 + 1/2."""
     units = [{1, 2, 3, 4}, {1, 2, 3, 4}, {1, 2}]
-    got = weights(swing(units))[1, 2]
-    sizes = [4, 4, 2]
-    pairs = [(0, 1, 1 / 4), (0, 2, 1 / 2), (1, 2, 1 / 2)]
-    assert sum(share for _, _, share in pairs) == 1.25
-    assert got == pytest.approx(sum(s / np.sqrt(sizes[a] * sizes[b]) for a, b, s in pairs))
+    assert weights(Pairs(units).swing([1, 1, 1]))[1, 2] == 1.25
+
+
+@given(baskets)
+def test_both_are_symmetric(units):
+    pairs = Pairs(units)
+    for graph in (pairs.cosine(np.ones(len(units))), pairs.swing(swing_weight(units))):
+        weight = weights(graph)
+        assert weight == pytest.approx({(j, i): w for (i, j), w in weight.items()}, rel=1e-5)
+
+
+def test_one_common_user_is_chance_to_swing_and_a_link_to_cosine():
+    units = [{1, 2}, {1, 3}, {2, 4}]
+    assert (1, 2) in weights(Pairs(units).cosine(np.ones(3)))
+    assert (1, 2) not in weights(Pairs(units).swing(np.ones(3)))
+
+
+@given(baskets, st.integers(0, ITEMS))
+def test_rows_do_not_depend_on_how_the_work_is_shared(units, cut):
+    pairs = Pairs(units)
+    for build in (pairs.cosine, pairs.swing):
+        weight = np.ones(len(units))
+        whole = weights(build(weight))
+        low, high = build(weight, rows=(0, cut)), build(weight, rows=(cut, ITEMS))
+        later = {(i + cut, j): w for (i, j), w in weights(high).items()}
+        assert weights(low) | later == whole
 
 
 def test_only_the_best_neighbours_are_kept_best_first():
     units = [{1, 2}, {1, 2}, {1, 2, 3}, {1, 3, 4}]
-    offsets, neighbour, weight = cosine(units, np.ones(4), 2)
+    offsets, neighbour, weight = Pairs(units).cosine(np.ones(4), keep=2)
     assert neighbour[offsets[1] : offsets[2]].tolist() == [2, 3]
     assert weight[offsets[1]] > weight[offsets[1] + 1]
 
 
+def test_swing_looks_at_so_many_users_the_same_ones_each_time():
+    units = [{1, 2, 3 + u % 5} for u in range(60)]
+    pairs, weight = Pairs(units), np.ones(60)
+    full = weights(pairs.swing(weight))[1, 2]
+    few = weights(pairs.swing(weight, most_units=10, seed=1))[1, 2]
+    assert 0 < few < full / 20  # 45 of 1,770 pairs
+    assert few == weights(pairs.swing(weight, most_units=10, seed=1))[1, 2]
+    draws = {weights(pairs.swing(weight, most_units=10, seed=s))[1, 2] for s in range(8)}
+    assert len(draws) > 1
+
+
+def test_planted_substitutes_are_found_among_random_clicks():
+    """40 groups of 12 substitutes and a long tail of 3,000 items; a user takes 3 items of each of 4
+    groups, and one click in five is random. Cosine takes accidents with rare items for company.
+    """
+    rng = np.random.default_rng(5)
+    groups, size, users, tail = 40, 12, 1_000, 3_000
+    planted = 1 + groups * size
+    units = []
+    for _ in range(users):
+        of = rng.choice(groups, 4, replace=False)
+        taken = {1 + int(g) * size + int(k) for g in of for k in rng.choice(size, 3, replace=False)}
+        units.append(taken | set(rng.integers(1, planted + tail, 3).tolist()))
+    pairs = Pairs(units, planted + tail)
+
+    def recall(graph):
+        offsets, neighbour, _ = graph
+        found = [
+            np.count_nonzero(
+                (neighbour[offsets[i] : offsets[i + 1]] - 1) // size == (i - 1) // size
+            )
+            for i in range(1, planted)
+        ]
+        return np.mean(found) / (size - 1)
+
+    swing = recall(pairs.swing(swing_weight(units), keep=20))
+    cosine = recall(pairs.cosine(1 / np.log1p([len(u) for u in units]), keep=20))
+    assert swing >= cosine
+    assert swing > 0.8
+
+
 @given(
-    baskets, st.lists(st.integers(0, 7), max_size=5), st.sets(st.integers(0, 7)), st.integers(0, 6)
+    baskets,
+    st.lists(st.integers(0, ITEMS + 1), max_size=5),
+    st.lists(st.integers(0, ITEMS + 1), max_size=6),
+    st.integers(0, 6),
 )
 def test_gather_adds_up_and_leaves_out(units, seeds, excluded, quota):
-    graph = cosine(units, np.ones(len(units)), 100)
-    weight = weights(graph)
-    seed_weight = np.linspace(1, 2, len(seeds)).astype(np.float32)
+    graph = Pairs(units).cosine(np.ones(len(units)))
+    worth = np.linspace(1, 2, len(seeds)).astype(np.float32)
+    scratch = np.zeros(ITEMS, np.float32)
     offsets, item, score = co_occurrence.gather(
         *graph,
         np.array([0, len(seeds)]),
         np.array(seeds, np.int64),
-        seed_weight,
+        worth,
         np.array([0, len(excluded)]),
-        np.array(sorted(excluded), np.int64),
+        np.array(excluded, np.int64),
         np.array([quota]),
-        np.zeros(8, np.float32),
+        scratch,
     )
     want = {}
-    for h, w in zip(seeds, seed_weight, strict=True):
-        for (i, j), weight_ij in weight.items():
-            if i == h and i > 0 and j not in excluded:
-                want[j] = want.get(j, 0.0) + weight_ij * w
+    for h, w in zip(seeds, worth, strict=True):
+        for (i, j), weight in weights(graph).items():
+            if i == h and j not in excluded:
+                want[j] = want.get(j, 0.0) + weight * w
     assert len(item) == min(quota, len(want)) == offsets[1]
     assert dict(zip(item.tolist(), score.tolist(), strict=True)) == pytest.approx(
         {j: want[j] for j in item.tolist()}, rel=1e-4
     )
     assert sorted(score, reverse=True) == score.tolist()
+    if len(item):
+        assert min(score) >= max((want[j] for j in want if j not in item), default=0) - 1e-4
+    assert not scratch.any()
 
 
-def test_far_apart_counts_less_and_pairs_seen_once_can_be_left_out():
-    units = [{1, 2}, {1, 3}]
-    days = np.array([0, 2, 0, 0])
-    got = weights(cosine(units, np.ones(2), 10, days=days, fade=(1.0, 0.5, 0.25)))
-    assert got[1, 2] == pytest.approx(0.25 * got[1, 3])
-    assert weights(cosine(units, np.ones(2), 10, least=2)) == {}
+def test_gather_survives_worths_too_small_for_a_float():
+    graph = Pairs([{1, 2}, {1, 2}]).cosine(np.full(2, 1e-30))
+    none = np.zeros(0, np.int64)
+    seeds, worth = np.full(50, 1), np.full(50, 1e-30, np.float32)
+    _, item, _ = co_occurrence.gather(
+        *graph,
+        np.array([0, 50]),
+        seeds,
+        worth,
+        np.zeros(2, np.int64),
+        none,
+        np.array([5]),
+        np.zeros(ITEMS, np.float32),
+    )
+    assert len(item) == 0
