@@ -148,7 +148,7 @@ def _regress(place_MC: Array, taken_M: Array) -> tuple[Array, Array, float]:
         model = LogisticRegression(C=100.0, solver="newton-cholesky", max_iter=100)
         model.fit(inputs[:, kept] / spread[kept], taken_M)
         weight = np.zeros(2 * channels)
-        weight[kept] = model.coef_[0] / spread[kept]
+        weight[kept] = np.asarray(model.coef_)[0] / spread[kept]
         if (weight[channels:] >= 0).all():
-            return weight[:channels], weight[channels:], float(model.intercept_[0])
+            return weight[:channels], weight[channels:], float(np.asarray(model.intercept_)[0])
         kept = kept[(kept < channels) | (weight[kept] > 0)]
