@@ -23,6 +23,17 @@ class Scoring(Config):
     training: Training = Training()
 
 
+class Blending(Config):
+    """Which stages join their own scores with those of the stage before, see serving/blend.py."""
+
+    preranking: bool = True
+    """Cut by the pre-ranker and the merge together."""
+    ranking: bool = False
+    """Rank by the ranker and what came before together. The line is fitted on all candidates, shown
+    or not: right where users may take what they were not shown, as in a shop. Where only what is
+    shown can be taken, it would learn what was shown."""
+
+
 class Serving(Config):
     """What the server does with the cascade."""
 
@@ -66,6 +77,8 @@ class App(Config):
     rank_training: Scoring = Scoring()
     compare: Mapping[str, Annotated[Any, Kinds("headrace.ranking")]] = {}
     """Further rankers, trained like the first and reported beside it; they are not served."""
+    blending: Blending = Blending()
+    """How stages add up."""
     value: Value.Config
     """What a predicted outcome is worth."""
     reranking: Annotated[Any, Kinds("headrace.reranking")]

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .app import Scoring
+from .app import App, Scoring
 from .bundle import Bundle, Parts, write_bundle
 from .calibration import Calibration
-from .data import Candidates, Requests
+from .data import Candidates, Ragged, Requests
 from .evaluation import metrics
 from .nn.pointwise import Pointwise
+from .reranking.top import Top
 from .run import Run
 from .samples import Drawn, Samples
 from .samples.split import Split
-from .serving.merge import Merge
-from .stages import Retriever
+from .serving.blend import Blend
+from .serving.cascade import Cascade
+from .serving.merge import Merge, taken
+from .stages import Recountable, Retriever
 from .training import History, Trainer
 from .value import Value
 
+Array = NDArray[Any]
 Step = Callable[[str], AbstractContextManager[None]]  # times and shows a named piece of work
 VALID_REQUESTS = 4_000  # most requests that a validation looks at
 CHUNK = 256  # requests featurised at a time
@@ -42,14 +48,15 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
     app = run.app
     with step("samples"):
         samples = run.samples()
-        Value(app.value, app.samples.tasks, tuple(samples.space.catalogue.columns))
+        value = Value(app.value, app.samples.tasks, tuple(samples.space.catalogue.columns))
     channels: dict[str, Retriever] = {}
     for name, settings in app.retrieval.items():
         with step(name):
             channel = settings.build(samples.space)
             channels[name] = channel.fit(samples, name, trainer)
     with step("merge"):
-        merge = fit_merge(channels, samples, app.allocation.quota)
+        passes = explore(channels, samples, app.allocation.quota)
+        merge = Merge.fit([(each.found, each.truth) for each in passes], app.seed)
     judge = Judge(samples)
     with step("preranking"):
         preranker = app.preranking.build(samples.space, app.samples.tasks)
@@ -62,6 +69,27 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
             _fit(rankers[name], app.rank_training, samples, trainer, judge, name)
     with step("calibration"):
         calibrations = {name: judge.calibrate(model) for name, model in rankers.items()}
+    with step("blending"):
+        preranker.freeze()
+        rankers["ranking"].freeze()
+        cascade = Cascade(
+            builder=samples.builder,
+            catalogue=samples.space.catalogue,
+            channels=channels,
+            merge=merge,
+            preranker=preranker,
+            preranking_blend=Blend.identity(len(app.samples.tasks)),
+            ranker=rankers["ranking"],
+            calibration=calibrations["ranking"],
+            ranking_blend=Blend.identity(len(app.samples.tasks)),
+            value=value,
+            reranker=Top.Config().build(samples.space.catalogue),
+        )
+        cascade = fit_blends(cascade, passes, samples, app)
+    with step("recount"):
+        for name, channel in channels.items():
+            if isinstance(channel, Recountable):
+                channels[name] = channel.recount(samples)
     return Parts(
         space=samples.space,
         channels=channels,
@@ -69,6 +97,7 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
         preranker=preranker,
         rankers=rankers,
         calibrations=calibrations,
+        blends={"preranking": cascade.preranking_blend, "ranking": cascade.ranking_blend},
     )
 
 
@@ -105,10 +134,7 @@ class Judge:
 
     def __init__(self, samples: Samples) -> None:
         self._samples = samples
-        requests = samples.requests("valid")
-        if len(requests) > VALID_REQUESTS:
-            rng = np.random.default_rng(samples.seed)
-            requests = np.sort(rng.choice(requests, VALID_REQUESTS, replace=False))
+        requests = some(samples.requests("valid"), VALID_REQUESTS, samples.seed)
         self._drawn = exposures(samples, requests)
 
     def __call__(self, model: nn.Module) -> float:
@@ -124,7 +150,7 @@ class Judge:
         return Calibration.fit(probability_NT, label_NT, weight_N)
 
 
-def exposures(samples: Samples, requests: np.ndarray) -> list[Drawn]:
+def exposures(samples: Samples, requests: Array) -> list[Drawn]:
     """Labelled exposures of requests, in chunks; where the log has none, sampled candidates."""
     shown = samples.log.manifest.num_groups > 0
     return [
@@ -149,14 +175,62 @@ def predict(
     return torch.cat(probability), torch.cat(label), torch.cat(user), weight
 
 
-def fit_merge(
+@dataclass(frozen=True)
+class Pass:
+    """What channels found for requests of the validation period, and what was taken."""
+
+    row: Array  # (B,) int64, rows of the log's requests
+    requests: Requests
+    found: Mapping[str, Candidates]
+    truth: Ragged
+
+
+def explore(
     channels: Mapping[str, Retriever], samples: Samples, quota: Mapping[str, int]
-) -> Merge:
-    """Learn on validation requests what a place in each channel's list is worth."""
-    rows, truth = samples.first_requests("valid")
-    requests = samples.features(rows)
-    novel = without_seen(requests, samples, rows)
-    return Merge.fit([(retrieve(channels, r, quota), truth) for r in (requests, novel)])
+) -> list[Pass]:
+    """Retrieve for validation requests: as they are, and with the users' old items left out.
+
+    Those are the two ways in which a cascade is asked. Channels must not have counted or learnt
+    from the period, or what they found there would tell nothing of later requests.
+    """
+    row, _ = samples.first_requests("valid")
+    row = some(row, VALID_REQUESTS, samples.seed)
+    truth, requests = samples.truth(row), samples.features(row)
+    asked = (requests, without_seen(requests, samples, row))
+    return [Pass(row, each, retrieve(channels, each, quota), truth) for each in asked]
+
+
+def fit_blends(cascade: Cascade, passes: Sequence[Pass], samples: Samples, app: App) -> Cascade:
+    """The cascade with the blends that are wanted, the ranker's fitted on what reaches it."""
+    quota = app.allocation.quota
+    chunks: list[tuple[Array, Requests, Candidates]] = []
+    for each in passes:
+        for rows in torch.arange(len(each.row)).split(CHUNK):
+            found = {name: lists.take_rows(rows) for name, lists in each.found.items()}
+            requests = each.requests.take(rows)
+            merged = cascade.merge.merge(found, torch.full((len(rows),), quota["retrieval"]))
+            merged = cascade.builder.candidates(requests, merged, samples.store)
+            chunks.append((each.row[rows.numpy()], requests, cascade.prerank(requests, merged)))
+
+    def fit(stage: str, before: str) -> Blend:
+        tasks = app.samples.tasks
+        label = [
+            torch.stack([taken(c.item_id, samples.truth(row, task)) for task in tasks], dim=1)
+            for row, _, c in chunks
+        ]
+        own, prior = (torch.cat([c.scores[name] for _, _, c in chunks]) for name in (stage, before))
+        return Blend.fit(own, prior, torch.cat(label))
+
+    if app.blending.preranking:
+        cascade = replace(cascade, preranking_blend=fit("preranking", "retrieval"))
+    if app.blending.ranking:
+        for at, (row, requests, merged) in enumerate(chunks):
+            short = cascade.cut(
+                cascade.prerank(requests, merged), torch.full((len(row),), quota["preranking"])
+            )
+            chunks[at] = row, requests, cascade.rank(requests, short)
+        cascade = replace(cascade, ranking_blend=fit("ranking", "preranking"))
+    return cascade
 
 
 def retrieve(
@@ -170,9 +244,16 @@ def retrieve(
     }
 
 
-def without_seen(requests: Requests, samples: Samples, rows: np.ndarray) -> Requests:
+def without_seen(requests: Requests, samples: Samples, rows: Array) -> Requests:
     """The same requests with everything the user ever took left out."""
     return replace(requests, exclude=samples.seen(rows))
+
+
+def some(rows: Array, most: int, seed: int) -> Array:
+    """At most so many of the rows, in order."""
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
 CURVE_POINTS = 200  # of a training curve in the report

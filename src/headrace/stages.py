@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
 from .data import Candidates, Requests
+
+if TYPE_CHECKING:
+    from .samples import Samples
 
 
 class Retriever(Protocol):
@@ -28,6 +31,19 @@ class Retriever(Protocol):
 
     def arrays(self) -> Mapping[str, Tensor]:
         """Everything needed to restore this retriever, as plain tensors."""
+        ...
+
+
+@runtime_checkable
+class Recountable(Protocol):
+    """A retriever that can bring its counts up to date without being tuned or trained again."""
+
+    def recount(self, samples: Samples) -> Self:
+        """The same settings over all events before the test interval.
+
+        ``fit`` counts before the validation interval, so that the merge can be fitted on that;
+        what serves afterwards should know the newest week too.
+        """
         ...
 
 

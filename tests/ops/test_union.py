@@ -13,7 +13,6 @@ ranked = st.permutations(range(1, ITEMS)).flatmap(
 lists = st.integers(1, 3).flatmap(
     lambda size: st.lists(st.lists(ranked, min_size=size, max_size=size), min_size=1, max_size=4)
 )
-WORTH = np.array([[1.5, 1, 0.5], [1.25, 0.25, -0.5], [0.5, 0.5, 0.25], [2, 0.125, 0]], np.float32)
 
 
 def columns(lists):
@@ -23,30 +22,6 @@ def columns(lists):
     ends = lengths.cumsum().reshape(lengths.shape)
     starts = np.concatenate([[0], ends.ravel()])[:-1].reshape(lengths.shape)
     return flat, np.concatenate([starts, ends[:, -1:]], axis=1)
-
-
-@given(lists, st.integers(0, 10), st.booleans())
-def test_merge_adds_up_worths_or_takes_the_best(lists, quota, adds_up):
-    flat, offsets_CX = columns(lists)
-    scratch = np.zeros(ITEMS, np.int32)
-    size = len(lists[0])
-    out, item, worth, bits = union.merge(
-        flat, offsets_CX, WORTH[: len(lists)], adds_up, np.full(size, quota), scratch
-    )
-    for b in range(size):
-        want, by = {}, {}
-        for c, channel in enumerate(lists):
-            for place, i in enumerate(channel[b]):
-                this = float(WORTH[c, min(place, 2)])
-                old = want.get(i)
-                want[i] = this if old is None else old + this if adds_up else max(old, this)
-                by[i] = by.get(i, 0) | 1 << c
-        order = sorted(want, key=lambda i: -want[i])[:quota]  # stable: first mention first
-        got = slice(out[b], out[b + 1])
-        assert item[got].tolist() == order
-        assert worth[got].tolist() == [want[i] for i in order]
-        assert bits[got].tolist() == [by[i] for i in order]
-    assert not scratch.any()
 
 
 @given(lists)
@@ -60,3 +35,17 @@ def test_collect_knows_every_place(lists):
         for i, places in zip(items, place[out[b] : out[b + 1]].tolist(), strict=True):
             assert places == [c[b].index(i) if i in c[b] else -1 for c in lists]
     assert not scratch.any()
+
+
+@given(lists)
+def test_quadratic_is_the_form(lists):
+    flat, offsets_CX = columns(lists)
+    _, _, place_MC = union.collect(flat, offsets_CX, np.zeros(ITEMS, np.int32))
+    nearness_P = np.array([1.0, 0.5, 0.25])
+    size = 1 + 2 * len(lists)
+    weight_ZZ = np.triu(np.random.default_rng(0).normal(size=(size, size)))
+    z_MZ = np.ones((len(place_MC), size))
+    z_MZ[:, 1::2] = place_MC >= 0
+    z_MZ[:, 2::2] = np.where(place_MC >= 0, nearness_P[place_MC.clip(0, 2)], 0)
+    got = union.quadratic(place_MC, nearness_P, weight_ZZ)
+    np.testing.assert_allclose(got, np.einsum("mi,ij,mj->m", z_MZ, weight_ZZ, z_MZ), atol=1e-12)

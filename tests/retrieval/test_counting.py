@@ -6,8 +6,9 @@ import torch
 
 from headrace.data import Ragged
 from headrace.errors import ConfigError
-from headrace.retrieval._counting import Recountable, tune
+from headrace.retrieval._counting import tune
 from headrace.retrieval._shown import STALE_MS, Shown, find
+from headrace.stages import Recountable
 from headrace.training import Trainer
 from tests.retrieval.counting import ask, config, fit
 

@@ -15,6 +15,7 @@ from headrace.log import RawLog, write_log
 from headrace.reranking.top import Top
 from headrace.retrieval._base import leave_out
 from headrace.schema import Schema
+from headrace.serving.blend import Blend
 from headrace.serving.cascade import Cascade
 from headrace.serving.service import CHANGES, EVENTS, Service
 from headrace.serving.shelf import KIND
@@ -137,7 +138,8 @@ class ByItem:
     reads_cross = False
 
     def score(self, requests, candidates):
-        return -candidates.item_id.values.float().unsqueeze(1)
+        buy = 1 / (1 + candidates.item_id.values.float())
+        return torch.stack([torch.zeros_like(buy), buy], 1)
 
 
 class ByEverything:
@@ -164,8 +166,10 @@ def cascade(log, formula="p_buy + 0.001 * p_view * bid"):
         channels={"own": Own(), "popular": Popular()},
         merge=Union(),
         preranker=ByItem(),
+        preranking_blend=Blend.identity(2),
         ranker=ByEverything(),
         calibration=Calibration.identity(2),
+        ranking_blend=Blend.identity(2),
         value=Value(Value.Config(formula=formula), TYPES, tuple(catalogue.columns)),
         reranker=Top.Config().build(catalogue),
     )

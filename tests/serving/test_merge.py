@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from headrace.data import Candidates, Ragged
-from headrace.serving.merge import MAX_PLACES, Merge
+from headrace.serving.merge import Merge
 
 
 def lists(*rows):
@@ -103,20 +103,38 @@ def test_scores_are_probabilities():
         assert float(p[part].mean()) == pytest.approx(float(hit[part].mean()), rel=0.35, abs=0.004)
 
 
-def test_a_later_place_is_never_worth_more():
+def test_a_place_means_one_thing_beside_another_channel_and_another_alone():
+    """Planted: what "fair" finds is taken where "old" found it too, at any place; else never."""
+    rng = np.random.default_rng(3)
+    old, fair, truth = [], [], []
+    for _ in range(500):
+        mine = rng.choice(np.arange(1, 100), 30, replace=False)
+        other = rng.choice(np.arange(1, 100), 30, replace=False)
+        old.append(mine.tolist())
+        fair.append(other.tolist())
+        truth.append(torch.from_numpy(np.intersect1d(mine, other)[::2]))
+    merge = Merge.fit([({"old": lists(*old), "fair": lists(*fair)}, Ragged.of(truth))])
+    merged = merge.merge({"old": lists([1, 2, 3]), "fair": lists([9, 8, 3])}, quota(5))
+    p = dict(zip(items(merged), merged.scores["retrieval"][:, 0].tolist(), strict=True))
+    assert items(merged)[0] == 3
+    assert p[3] > 0.3
+    assert max(p[1], p[2], p[8], p[9]) < 0.05
+
+
+def test_a_sample_of_what_was_not_taken_gives_the_same_probabilities(monkeypatch):
     found, truth = planted()
-    backwards = {  # a channel that ranks its finds from worst to best
-        name: lists(
-            *(
-                row.tolist()[::-1] if name == "fair" else row.tolist()
-                for row in map(c.item_id.__getitem__, range(400))
-            )
-        )
-        for name, c in found.items()
-    }
-    merge = Merge.fit([(backwards, truth)])
-    assert (merge.worth.diff(dim=1) <= 0).all()
-    assert merge.worth.isfinite().all()
+    whole = Merge.fit([(found, truth)])
+    monkeypatch.setattr("headrace.serving.merge.MAX_UNTAKEN", 10_000)
+    part = Merge.fit([(found, truth)])
+    later, _ = planted(seed=1)
+    a, b = (m.merge(later, torch.full((400,), 120)).scores["retrieval"] for m in (whole, part))
+    assert float(b.sum() / a.sum()) == pytest.approx(1, abs=0.05)
+
+
+def test_channels_that_find_the_same_are_no_obstacle():
+    found, truth = planted(100)
+    merge = Merge.fit([(found | {"twin": found["good"]}, truth)])
+    assert merge.weight.isfinite().all()
 
 
 def test_best_first_and_deterministic():
@@ -129,7 +147,7 @@ def test_best_first_and_deterministic():
 
 
 def test_ties_go_to_the_earlier_channel_then_place():
-    flat = Merge(torch.zeros(2, MAX_PLACES), torch.tensor(-1.0))
+    flat = Merge(torch.zeros(5, 5, dtype=torch.float64))
     merged = flat.merge({"a": lists([9, 5]), "b": lists([1, 9])}, quota(3))
     assert items(merged) == [9, 5, 1]
 
@@ -143,7 +161,8 @@ def test_too_little_to_learn_from_leaves_turns():
 def test_a_channel_that_never_finds_anything_is_worth_nothing():
     found, truth = planted(100)
     merge = Merge.fit([(found | {"empty": lists(*[[]] * 100)}, truth)])
-    assert (merge.worth[3] == 0).all()
+    assert (merge.weight[7:] == 0).all()
+    assert (merge.weight[:, 7:] == 0).all()
 
 
 def test_restored_arrays_merge_bit_for_bit():

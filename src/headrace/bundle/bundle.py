@@ -21,6 +21,7 @@ from ..features import FeatureBuilder, FeatureSpace, encoders
 from ..log import Log
 from ..nn.pointwise import Pointwise
 from ..schema import Schema
+from ..serving.blend import Blend
 from ..serving.cascade import Cascade
 from ..serving.merge import Merge
 from ..stages import Retriever
@@ -102,8 +103,10 @@ class Bundle:
             channels=channels,
             merge=Merge.from_arrays(self.arrays("merge")),
             preranker=self._restore(preranker, "preranking"),
+            preranking_blend=Blend.from_arrays(self.arrays("blend.preranking")),
             ranker=self.ranker("ranking", space),
             calibration=self.calibration("ranking"),
+            ranking_blend=Blend.from_arrays(self.arrays("blend.ranking")),
             value=Value(app.value, app.samples.tasks, tuple(catalogue.columns)),
             reranker=app.reranking.build(catalogue),
         )

@@ -21,6 +21,7 @@ from ..features import FeatureSpace
 from ..log import Log
 from ..nn.pointwise import Pointwise
 from ..samples.split import Split
+from ..serving.blend import Blend
 from ..serving.merge import Merge
 from ..stages import Retriever
 from .bundle import Bundle
@@ -37,6 +38,7 @@ class Parts:
     preranker: Pointwise
     rankers: Mapping[str, Pointwise]  # "ranking" is served, the others are compared with it
     calibrations: Mapping[str, Calibration]  # by ranker
+    blends: Mapping[str, Blend]  # "preranking" and "ranking"
 
 
 def write_bundle(
@@ -99,4 +101,5 @@ def _arrays(parts: Parts) -> dict[str, Mapping[str, Tensor]]:
     arrays = {f"channel.{name}": channel.arrays() for name, channel in parts.channels.items()}
     arrays |= {"merge": parts.merge.arrays(), "preranking": parts.preranker.state_dict()}
     arrays |= {f"ranker.{name}": model.state_dict() for name, model in parts.rankers.items()}
-    return arrays | {f"calibration.{name}": c.arrays() for name, c in parts.calibrations.items()}
+    arrays |= {f"calibration.{name}": c.arrays() for name, c in parts.calibrations.items()}
+    return arrays | {f"blend.{name}": blend.arrays() for name, blend in parts.blends.items()}

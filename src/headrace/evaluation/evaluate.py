@@ -18,7 +18,7 @@ from ..bundle import Bundle
 from ..calibration import Calibration
 from ..data import Candidates, Ragged, Requests
 from ..nn.pointwise import Pointwise
-from ..pipeline import Step, exposures, predict, without_seen
+from ..pipeline import Step, exposures, predict, some, without_seen
 from ..run import Run
 from ..samples import Samples
 from ..serving.cascade import Cascade
@@ -73,7 +73,7 @@ def evaluate(run: Run, bundle: Bundle, step: Step) -> Report:
     with step("new to the user"):
         novel = _run(cascade, allocator, samples, rows, new_only=True)
     with step("rankers"):
-        tested = exposures(samples, _some(samples.requests("test"), RANK_REQUESTS, samples.seed))
+        tested = exposures(samples, some(samples.requests("test"), RANK_REQUESTS, samples.seed))
         ranking = {
             name: _judge(
                 bundle.ranker(name, samples.space), bundle.calibration(name), samples, tested
@@ -144,8 +144,9 @@ def _compare_orders(
 ) -> None:
     """Rank everything that retrieval found, to see what the pre-ranker would have cost."""
     merged = cascade.builder.candidates(requests, trace.after["retrieval"], samples.store)
-    fine = cascade.ranker.score(requests, merged)[:, 0]
-    agreed = lists.agreement(merged.scores["preranking"][:, 0], fine, merged.item_id.offsets)
+    rough_N = cascade.worth(merged.scores["preranking"], merged)
+    fine_N = cascade.rank(requests, merged).scores["value"][:, 0]
+    agreed = lists.agreement(rough_N, fine_N, merged.item_id.offsets)
     for m in HIT_LENGTHS:
         out.hits.setdefault(m, []).append(agreed.recall(m))
 
@@ -189,7 +190,7 @@ def _time(
 ) -> Mapping[str, list[float]]:
     """Milliseconds of requests run one at a time, in all and by stage."""
     out: dict[str, list[float]] = {"total": []}
-    for row in _some(rows, LATENCY_REQUESTS, samples.seed):
+    for row in some(rows, LATENCY_REQUESTS, samples.seed):
         start = time.perf_counter()
         requests = samples.features(np.array([row]))
         made = time.perf_counter()
@@ -256,13 +257,6 @@ def _training(run: Run) -> Any:
 
 def _moment(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
-
-
-def _some(rows: Array, most: int, seed: int) -> Array:
-    """At most so many of the rows, in order."""
-    if len(rows) <= most:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
 def _join(parts: list[Ragged]) -> Ragged:

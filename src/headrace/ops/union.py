@@ -1,4 +1,4 @@
-"""Several ranked lists a request into one, by what a place in each list is worth."""
+"""Several ranked lists a request as one set of items, each with its place in every list."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-
-from .best import best
 
 Array = NDArray[Any]
 
@@ -44,58 +42,27 @@ def collect(item_N: Array, offsets_CX: Array, slot_I: Array) -> tuple[Array, Arr
 
 
 @njit(cache=True, nogil=True)
-def merge(
-    item_N: Array,
-    offsets_CX: Array,
-    worth_CP: Array,
-    adds_up: bool,
-    quota_B: Array,
-    slot_I: Array,
-) -> tuple[Array, Array, Array, Array]:
-    """The ``quota_B`` distinct items of each request that are worth most, best first.
+def quadratic(place_MC: Array, nearness_P: Array, weight_ZZ: Array) -> Array:
+    """The upper triangle of ``zᵀ W z`` for each item, ``(M,) float64``.
 
-    An item at place p of list c is worth ``worth_CP[c, p]``, at later places than there are the
-    last; worths of several lists add up, or else the highest counts. Equal ones go by first
-    mention: earlier list, earlier place. Lists and ``slot_I`` as in ``collect``. Returns offsets
-    ``(B+1,)``, items ``(K,) int64``, worths ``(K,) float32`` and the lists as bits ``(K,) int64``.
+    ``z = (1, f_0, n_0, f_1, n_1, ...)``: f_c is 1 if list c has the item, n_c is its nearness to
+    the top, ``nearness_P`` at its place; both are 0 if it has not. Z = 1 + 2 C.
     """
-    lists, size = offsets_CX.shape[0], offsets_CX.shape[1] - 1
-    last = worth_CP.shape[1] - 1
-    out = np.zeros(size + 1, np.int64)
-    room, longest = 0, 0
-    for b in range(size):
-        found = 0
+    size, lists = place_MC.shape
+    last = nearness_P.shape[0] - 1
+    out = np.empty(size, np.float64)
+    at = np.zeros(1 + 2 * lists, np.int64)
+    z = np.ones(1 + 2 * lists, np.float64)
+    for m in range(size):
+        known = 1
         for c in range(lists):
-            found += offsets_CX[c, b + 1] - offsets_CX[c, b]
-        longest = max(longest, found)
-        room += min(quota_B[b], found)
-    item_K = np.empty(room, np.int64)
-    worth_K = np.empty(room, np.float32)
-    bits_K = np.empty(room, np.int64)
-    item = np.empty(longest, np.int64)
-    worth = np.empty(longest, np.float32)
-    bits = np.empty(longest, np.int64)
-    mention = np.arange(longest)
-    for b in range(size):
-        found = 0
-        for c in range(lists):
-            start = offsets_CX[c, b]
-            for n in range(start, offsets_CX[c, b + 1]):
-                this = worth_CP[c, min(n - start, last)]
-                k = slot_I[item_N[n]] - 1
-                if k < 0:
-                    item[found], worth[found], bits[found] = item_N[n], this, 1 << c
-                    found += 1
-                    slot_I[item_N[n]] = found
-                else:
-                    worth[k] = worth[k] + this if adds_up else max(worth[k], this)
-                    bits[k] |= 1 << c
-        for k in range(found):
-            slot_I[item[k]] = 0
-        at = out[b]
-        top = best(worth, mention, found, quota_B[b])
-        for k in range(len(top)):
-            item_K[at + k], worth_K[at + k] = item[top[k]], worth[top[k]]
-            bits_K[at + k] = bits[top[k]]
-        out[b + 1] = at + len(top)
-    return out, item_K[: out[-1]].copy(), worth_K[: out[-1]].copy(), bits_K[: out[-1]].copy()
+            if place_MC[m, c] >= 0:
+                at[known], z[known] = 1 + 2 * c, 1.0
+                at[known + 1], z[known + 1] = 2 + 2 * c, nearness_P[min(place_MC[m, c], last)]
+                known += 2
+        total = 0.0
+        for i in range(known):
+            for j in range(i, known):
+                total += weight_ZZ[at[i], at[j]] * z[i] * z[j]
+        out[m] = total
+    return out

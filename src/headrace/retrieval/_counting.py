@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,19 +21,6 @@ from ._base import member
 Array = NDArray[Any]
 MOST_REQUESTS = 2_000  # that a setting is tuned on
 T = TypeVar("T")
-
-
-@runtime_checkable
-class Recountable(Protocol):
-    """A retriever that can bring its counts up to date without being tuned or trained again."""
-
-    def recount(self, samples: Samples) -> Self:
-        """The same settings over all events before the test interval.
-
-        ``fit`` counts before the validation interval, so that the merge can be fitted on that;
-        what serves afterwards should know the newest week too.
-        """
-        ...
 
 
 def type_mask(samples: Samples, events: tuple[str, ...] | None) -> int:

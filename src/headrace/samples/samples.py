@@ -96,9 +96,10 @@ class Samples:
         rows = np.sort(rows[first])
         return rows, self.truth(rows)
 
-    def truth(self, request_B: Array) -> Ragged:
-        """The distinct items that requests took."""
-        offsets, item, _ = self._positives(request_B, self._target_mask)
+    def truth(self, request_B: Array, task: str | None = None) -> Ragged:
+        """The distinct items that requests took, or that an event of type ``task`` fell on."""
+        mask = self._target_mask if task is None else _mask((task,), self.log)
+        offsets, item, _ = self._positives(request_B, mask)
         return Ragged(torch.from_numpy(item), torch.from_numpy(offsets))
 
     def asked(self, request_B: Array) -> Asked:

@@ -21,6 +21,7 @@ from ..features import Catalogue, FeatureBuilder
 from ..ops import ragged
 from ..stages import Plan, Retriever, Scorer, Selector, Trace
 from ..value import Value
+from .blend import Blend
 from .merge import Merge
 
 T = TypeVar("T")
@@ -35,15 +36,17 @@ class CascadeScorer(Scorer, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Cascade:
-    """Retrieve, merge, pre-rank, rank, calibrate, value, re-rank."""
+    """Retrieve, merge, pre-rank, rank, calibrate, blend, value, re-rank."""
 
     builder: FeatureBuilder
     catalogue: Catalogue
     channels: Mapping[str, Retriever]
     merge: Merge
     preranker: CascadeScorer
+    preranking_blend: Blend
     ranker: CascadeScorer
     calibration: Calibration
+    ranking_blend: Blend
     value: Value
     reranker: Selector
 
@@ -57,13 +60,11 @@ class Cascade:
         merged = watch("retrieval", lambda: self.merge.merge(found, plan.quota["retrieval"]))
         if self.preranker.reads_cross:
             merged = watch("features", lambda: self.builder.candidates(requests, merged, store))
-        rough_NT = watch("preranking", lambda: self.preranker.score(requests, merged))
-        merged = merged.scored("preranking", rough_NT)
-        kept = ragged.top(rough_NT[:, 0], merged.item_id.offsets, plan.quota["preranking"])
-        short = merged.take(kept)
+        merged = watch("preranking", lambda: self.prerank(requests, merged))
+        short = self.cut(merged, plan.quota["preranking"])
         if self.ranker.reads_cross and not self.preranker.reads_cross:
             short = watch("features", lambda: self.builder.candidates(requests, short, store))
-        ranked = watch("ranking", lambda: self._rank(requests, short))
+        ranked = watch("ranking", lambda: self.rank(requests, short))
         chosen = watch(
             "reranking",
             lambda: self.reranker.select(requests, ranked, plan.quota["reranking"]),
@@ -85,11 +86,27 @@ class Cascade:
         on_sale_N = self.catalogue.available[found.item_id.values]
         return found if bool(on_sale_N.all()) else found.take(torch.nonzero(on_sale_N)[:, 0])
 
-    def _rank(self, requests: Requests, short: Candidates) -> Candidates:
-        """Calibrated probabilities and their value; ordered later, by the re-ranker."""
-        probability_NT = self.calibration.apply(self.ranker.score(requests, short))
-        value_N = self.value(probability_NT, self.catalogue.rows(short.item_id.values))
-        return short.scored("ranking", probability_NT).scored("value", value_N.unsqueeze(-1))
+    def prerank(self, requests: Requests, merged: Candidates) -> Candidates:
+        """Add what the pre-ranker says, in the light of retrieval."""
+        own_NT = self.preranker.score(requests, merged)
+        rough_NT = self.preranking_blend.apply(own_NT, merged.scores["retrieval"])
+        return merged.scored("preranking", rough_NT)
+
+    def cut(self, merged: Candidates, quota_B: Tensor) -> Candidates:
+        """Those worth most by the pre-ranker's word."""
+        rough_N = self.worth(merged.scores["preranking"], merged)
+        return merged.take(ragged.top(rough_N, merged.item_id.offsets, quota_B))
+
+    def rank(self, requests: Requests, short: Candidates) -> Candidates:
+        """Add calibrated probabilities and their value; ordered later, by the re-ranker."""
+        own_NT = self.calibration.apply(self.ranker.score(requests, short))
+        fine_NT = self.ranking_blend.apply(own_NT, short.scores["preranking"])
+        value_N = self.worth(fine_NT, short)
+        return short.scored("ranking", fine_NT).scored("value", value_N.unsqueeze(-1))
+
+    def worth(self, probability_NT: Tensor, candidates: Candidates) -> Tensor:  # (N,)
+        """What candidates of these probabilities are worth at today's prices."""
+        return self.value(probability_NT, self.catalogue.rows(candidates.item_id.values))
 
 
 @dataclass

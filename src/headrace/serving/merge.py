@@ -1,12 +1,14 @@
-"""One list of what all channels found, by what a place in each channel's list is worth.
+"""One list of what all channels found, by how likely an item at such places is taken.
 
-Scores of different channels cannot be compared; places can. On validation requests a logistic
-regression learns, for every channel, how likely the item at a place is taken:
+Scores of different channels cannot be compared; places can. Of an item, f_c says whether channel c
+found it and n_c how near to the top of its list, 1 at the first place and 0 at the thousandth.
+On validation requests a logistic regression learns
 
-    logit p(taken | item) = bias + Σ_{c found it} (level_c - slope_c log(1 + place_c)),  slope_c ≥ 0
+    logit p(taken | item) = zᵀ W z,   z = (1, f_1, n_1, ..., f_C, n_C)
 
-so that odds fall by a power of the place, channels that agree add up, and one that finds nothing
-for a user leaves its room to the others. Unfitted, the lists are interleaved by place.
+that is, of single facts and of every two together: a high place among what is popular means one
+thing for an item that the user had before and another for one that they had not. Unfitted, the
+lists take turns.
 """
 
 from __future__ import annotations
@@ -22,133 +24,116 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from ..data import Candidates, Ragged
-from ..ops import union
+from ..ops import ragged, union
 
 Array = NDArray[Any]
-MAX_PLACES = 1_000  # later places are worth what the last one is
+MAX_PLACES = 1_000  # later places are as far as the last one
+NEARNESS_P = 1 - np.log1p(np.arange(MAX_PLACES)) / np.log(MAX_PLACES)
 MIN_HITS = 20  # a fit on less says nothing
+MAX_UNTAKEN = 400_000  # items that were not taken in a fit; of more, a sample
+MAX_CHANNELS = 62  # that ``found_by`` has bits for
 
 
 @final
 @dataclass(frozen=True)
 class Merge:
-    """The worth of every place of every channel, in the order of the cascade's channels."""
+    """What places are worth, together and alone, in the order of the cascade's channels."""
 
-    worth: Tensor  # (C, P) float32, log-odds that a place adds; if not fitted, the order of places
-    bias: Tensor  # () float32; not a number if not fitted
+    weight: Tensor  # (Z, Z) float64, upper triangle; not numbers if not fitted
 
     @classmethod
     def interleave(cls, channels: int) -> Merge:
         """No fit: first places first, earlier channels before later ones."""
-        turn = torch.arange(MAX_PLACES * channels, dtype=torch.float32).reshape(-1, channels).T
-        return cls((1 / (1 + turn)).contiguous(), torch.tensor(torch.nan))
+        size = 1 + 2 * channels
+        return cls(torch.full((size, size), torch.nan, dtype=torch.float64))
 
     @classmethod
-    def fit(cls, passes: Sequence[tuple[Mapping[str, Candidates], Ragged]]) -> Merge:
+    def fit(cls, passes: Sequence[tuple[Mapping[str, Candidates], Ragged]], seed: int = 0) -> Merge:
         """Learn from what channels found and what was taken, over one or more sets of requests.
 
         Requests come once as they are and once with the user's old items excluded: one fit serves
         both. With fewer than ``MIN_HITS`` items found that were taken, there is no fit.
         """
-        names = list(passes[0][0])
-        unions = [_Lists.of(found).collect() for found, _ in passes]
+        unions = [_collect(found) for found, _ in passes]
         place_MC = np.concatenate([place_MC for _, place_MC in unions])
         taken_M = np.concatenate(
-            [_taken(item, truth) for (item, _), (_, truth) in zip(unions, passes, strict=True)]
+            [
+                taken(item, truth).numpy()
+                for (item, _), (_, truth) in zip(unions, passes, strict=True)
+            ]
         )
         if taken_M.sum() < MIN_HITS or taken_M.all():
-            return cls.interleave(len(names))
-        level_C, slope_C, bias = _regress(place_MC, taken_M)
-        log_place_P = np.log1p(np.arange(MAX_PLACES))
-        worth_CP = level_C[:, None] - slope_C[:, None] * log_place_P
-        return cls(
-            torch.from_numpy(worth_CP.astype(np.float32)), torch.tensor(bias, dtype=torch.float32)
-        )
+            return cls.interleave(len(passes[0][0]))
+        rate = min(1.0, MAX_UNTAKEN / np.count_nonzero(~taken_M))
+        kept_M = taken_M | (np.random.default_rng(seed).random(len(taken_M)) < rate)
+        stands_for = np.where(taken_M[kept_M], 1.0, 1 / rate)
+        return cls(torch.from_numpy(_regress(place_MC[kept_M], taken_M[kept_M], stands_for)))
 
     def merge(self, found: Mapping[str, Candidates], quota_B: Tensor) -> Candidates:
         """At most ``quota_B`` distinct items a request, best first.
 
         Score ``"retrieval"`` ``(N, 1)`` is the probability that the item is taken (not fitted: one
         over its turn); feature ``"found_by"`` ``(N,)`` is the set of channels as bits, by position.
+        Equal ones go by first mention: earlier channel, earlier place.
         """
-        lists = _Lists.of(found)
-        fitted = not bool(self.bias.isnan())
-        offsets, item_K, worth_K, bits_K = map(
-            torch.from_numpy,
-            union.merge(
-                lists.item,
-                lists.offsets,
-                self.worth.numpy(),
-                fitted,
-                quota_B.numpy(),
-                np.zeros(lists.num_items, np.int32),
-            ),
-        )
-        score_K = (self.bias + worth_K).sigmoid() if fitted else worth_K
-        merged = Candidates(Ragged(item_K, offsets), {"found_by": bits_K})
-        return merged.scored("retrieval", score_K.unsqueeze(-1))
+        item, place_MC = _collect(found)
+        if bool(self.weight[0, 0].isnan()):
+            turn_MC = np.where(
+                place_MC >= 0, place_MC * len(found) + np.arange(len(found)), 1 << 30
+            )
+            score_M = torch.from_numpy(1 / (1 + turn_MC.min(axis=1, initial=1 << 30)))
+        else:
+            logit_M = union.quadratic(place_MC, NEARNESS_P, self.weight.numpy())
+            score_M = torch.from_numpy(logit_M).sigmoid()
+        bits_M = ((place_MC >= 0) * (1 << np.arange(len(found)))).sum(axis=1)
+        merged = Candidates(item, {"found_by": torch.from_numpy(bits_M)})
+        merged = merged.scored("retrieval", score_M.float().unsqueeze(-1))
+        return merged.take(ragged.top(score_M, item.offsets, quota_B))
 
     def arrays(self) -> Mapping[str, Tensor]:
-        """The worths."""
-        return {"worth": self.worth, "bias": self.bias}
+        """The weights."""
+        return {"weight": self.weight}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Tensor]) -> Merge:
         """Take up a merge."""
-        return cls(arrays["worth"], arrays["bias"])
+        return cls(arrays["weight"])
 
 
-@dataclass(frozen=True)
-class _Lists:
-    """All channels' lists end to end."""
-
-    item: Array  # (N,) int64
-    offsets: Array  # (C, B + 1) int64, into ``item``
-
-    @classmethod
-    def of(cls, found: Mapping[str, Candidates]) -> _Lists:
-        lists = [candidates.item_id for candidates in found.values()]
-        starts = np.cumsum([0, *(len(x.values) for x in lists[:-1])])
-        return cls(
-            np.concatenate([x.values.numpy() for x in lists]),
-            np.stack([x.offsets.numpy() for x in lists]) + starts[:, None],
-        )
-
-    @property
-    def num_items(self) -> int:
-        return 1 + int(self.item.max(initial=0))
-
-    def collect(self) -> tuple[Ragged, Array]:
-        """The distinct items and their place in every list ``(M, C)``, -1 none."""
-        slots = np.zeros(self.num_items, np.int32)
-        offsets, item, place_MC = union.collect(self.item, self.offsets, slots)
-        return Ragged(torch.from_numpy(item), torch.from_numpy(offsets)), place_MC
-
-
-def _taken(item: Ragged, truth: Ragged) -> Array:
+def taken(item: Ragged, truth: Ragged) -> Tensor:
     """Whether each item is in its request's truth, ``(M,) bool``."""
     size = 1 + max((int(x.values.max()) for x in (item, truth) if len(x.values)), default=0)
-    taken = torch.isin(item.row * size + item.values, truth.row * size + truth.values)
-    return taken.numpy()
+    return torch.isin(item.row * size + item.values, truth.row * size + truth.values)
 
 
-def _regress(place_MC: Array, taken_M: Array) -> tuple[Array, Array, float]:
-    """Level and slope of every channel, and the bias.
+def _collect(found: Mapping[str, Candidates]) -> tuple[Ragged, Array]:
+    """The distinct items and their place in every list ``(M, C)``, -1 none."""
+    lists = [candidates.item_id for candidates in found.values()]
+    starts = np.cumsum([0, *(len(x.values) for x in lists[:-1])])
+    item_N = np.concatenate([x.values.numpy() for x in lists])
+    offsets_CX = np.stack([x.offsets.numpy() for x in lists]) + starts[:, None]
+    slots = np.zeros(1 + int(item_N.max(initial=0)), np.int32)
+    offsets, item, place_MC = union.collect(item_N, offsets_CX, slots)
+    return Ragged(torch.from_numpy(item), torch.from_numpy(offsets)), place_MC
 
-    A slope that comes out below 0 is noise, since a better place cannot be worth less: it is set
-    to 0 and the others are fitted again.
-    """
-    channels = place_MC.shape[1]
-    found_MC = (place_MC >= 0).astype(np.float64)
-    nearness_MC = -np.log1p(place_MC.clip(min=0)) * found_MC
-    inputs = np.concatenate([found_MC, nearness_MC], axis=1)
-    spread = inputs.std(axis=0)
-    kept = np.flatnonzero(spread > 0)
-    while True:
-        model = LogisticRegression(C=100.0, solver="newton-cholesky", max_iter=100)
-        model.fit(inputs[:, kept] / spread[kept], taken_M)
-        weight = np.zeros(2 * channels)
-        weight[kept] = np.asarray(model.coef_)[0] / spread[kept]
-        if (weight[channels:] >= 0).all():
-            return weight[:channels], weight[channels:], float(np.asarray(model.intercept_)[0])
-        kept = kept[(kept < channels) | (weight[kept] > 0)]
+
+def _regress(place_MC: Array, taken_M: Array, weight_M: Array) -> Array:
+    """The weights of all products of two entries of z, ``(Z, Z)``."""
+    found_MC = place_MC >= 0
+    nearness_MC = NEARNESS_P[place_MC.clip(0, MAX_PLACES - 1)] * found_MC
+    z_MZ = np.ones((len(place_MC), 1 + 2 * place_MC.shape[1]))
+    z_MZ[:, 1::2], z_MZ[:, 2::2] = found_MC, nearness_MC
+    first, second = np.triu_indices(z_MZ.shape[1])
+    # the constant is the intercept; f² = f and f n = n are there already
+    doubled = (first % 2 == 1) & (second - first <= 1)
+    first, second = first[~doubled][1:], second[~doubled][1:]
+    product_MX = z_MZ[:, first] * z_MZ[:, second]
+    spread = product_MX.std(axis=0)
+    known = spread > 1e-9
+    first, second, spread = first[known], second[known], spread[known]
+    model = LogisticRegression(C=0.1, solver="newton-cholesky", max_iter=100)
+    model.fit(product_MX[:, known] / spread, taken_M, sample_weight=weight_M)
+    weight_ZZ = np.zeros((z_MZ.shape[1], z_MZ.shape[1]))
+    weight_ZZ[first, second] = np.asarray(model.coef_)[0] / spread
+    weight_ZZ[0, 0] = np.asarray(model.intercept_)[0]
+    return weight_ZZ
