@@ -66,7 +66,7 @@ MISTAKES = {  # what to write instead of what -> message, {line} being that of t
         "tables.typo: no feature reads it; did you mean 'type'?",
     ),
     "unknown channel in a quota": (
-        "swing = 200",
+        "swing = 400",
         "swings = 200",
         "",
         "allocation.quota: no such stage or channel 'swings'; did you mean 'swing'?",

@@ -148,13 +148,16 @@ def _explain(
 def _user_keys(loc: tuple[int | str, ...], raw: Any) -> Keys:
     """The error's place without the tags that pydantic adds for a component's kind."""
     keys: list[str] = []
-    for i, part in enumerate(loc):
+    tagged = False
+    for part in loc:
         if isinstance(raw, dict):
-            if part not in raw and raw.get("kind") == part and i < len(loc):
+            if not tagged and raw.get("kind") == part:
+                tagged = True  # what follows is inside; a setting may be called like its kind
                 continue
             raw = raw.get(part)
         elif isinstance(raw, list) and isinstance(part, int) and part < len(raw):
             raw = raw[part]
+        tagged = False
         keys.append(str(part))
     return tuple(keys)
 

@@ -25,7 +25,9 @@ COUNTERS = (
     "user_item_decay",  # the user's events on it, each halved every 60 days
     "user_category_count",
     "user_category_days",
-    "item_popularity_7",  # the item's events in the last 7 / 28 / 91 whole days
+    "item_popularity_1",  # the item's events in the last 1, 3, 7, 28, 91 whole days
+    "item_popularity_3",
+    "item_popularity_7",
     "item_popularity_28",
     "item_popularity_91",
 )

@@ -28,6 +28,7 @@ from .space import CLOCK, FeatureSpace
 
 Array = NDArray[Any]
 HOUR_MS = 3_600_000
+POPULARITY = "item_popularity_"  # and a number of days
 HALF_LIFE_MS = 60.0 * DAY_MS  # of user_item_decay
 
 
@@ -116,9 +117,11 @@ class FeatureBuilder:
     ) -> dict[str, Array]:
         time_N = requests.time_ms.numpy()[row_N]
         out: dict[str, Array] = {
-            f"item_popularity_{days}": self._popularity.count(item_N, time_N, days).astype(float)
-            for days in (7, 28, 91)
-            if f"item_popularity_{days}" in columns
+            column: self._popularity.count(item_N, time_N, int(column[len(POPULARITY) :])).astype(
+                float
+            )
+            for column in columns
+            if column.startswith(POPULARITY)
         }
         if not any(c.startswith("user_") for c in columns):
             return out
