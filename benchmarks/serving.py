@@ -103,18 +103,30 @@ class Client:
 
     async def post(self, path: str, body: bytes) -> int:
         """Send a request and read the whole answer; its status."""
-        connection = self._idle.pop() if self._idle else await self._connect()
-        reader, writer = connection
         head = (
             f"POST {path} HTTP/1.1\r\nhost: {self._host}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\n\r\n"
-        )
-        writer.write(head.encode() + body)
-        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+        ).encode()
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                answer = await self._ask(connection, head + body)
+                break
+            except (OSError, EOFError):  # the server closes what has been idle for seconds
+                connection[1].close()
+        else:
+            connection = await self._connect()
+            answer = await self._ask(connection, head + body)
+        reader, _ = connection
         length = re.search(rb"content-length: (\d+)", answer)
         await reader.readexactly(int(length[1]) if length else 0)
         self._idle.append(connection)
         return int(answer.split(b" ", 2)[1])
+
+    async def _ask(self, connection: Connection, message: bytes) -> bytes:
+        reader, writer = connection
+        writer.write(message)
+        return (await reader.readuntil(b"\r\n\r\n")).lower()
 
     async def _connect(self) -> Connection:
         return await asyncio.open_connection(self._host, self._port)
