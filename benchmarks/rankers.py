@@ -35,7 +35,8 @@ def one(run: Run, base: Samples, name: str, settings: Any, seed: int) -> dict[st
     training = run.app.rank_training.training.model_copy(update={"seed": seed})
     torch.manual_seed(seed)
     model = settings.build(samples.space, config.tasks)
-    batches = samples.ranking("train", run.app.rank_training.requests_per_batch)
+    size = run.app.rank_training.requests_per_batch
+    batches = samples.ranking("train", size, hits=model.reads_hits)
     model.prepare(batches)
     judge, start = Judge(base), time.perf_counter()
     history = Trainer().fit(model, batches, training, name=f"{name} {seed}", validate=judge)

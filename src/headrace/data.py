@@ -130,12 +130,30 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True)
+class Hits:
+    """The user's past events in each candidate's category, oldest first, before the request.
+
+    Candidates of one request and category share a row of the columns: P rows, E events.
+    """
+
+    key: Tensor  # (N,) int64, each candidate's row
+    item: Ragged  # (E,) int64
+    type: Ragged  # (E,) int64
+    age_ms: Ragged  # (E,) int64, how long before the request
+
+    def take(self, kept_K: Tensor) -> Hits:
+        """Those of the candidates at these positions."""
+        return replace(self, key=self.key[kept_K])
+
+
+@dataclass(frozen=True, slots=True)
 class Candidates:
     """The items under consideration for each request, with what each stage said of them."""
 
     item_id: Ragged  # (N,) int64, B rows
     features: Mapping[str, Tensor] = field(default_factory=_no_scores)  # name -> (N, ...)
     scores: Mapping[str, Tensor] = field(default_factory=_no_scores)  # stage -> (N, T)
+    hits: Hits | None = None  # where a model asked for them
 
     def __len__(self) -> int:
         return self.item_id.values.shape[0]
@@ -156,6 +174,7 @@ class Candidates:
             Ragged.sized(self.item_id.values[kept_K], counts),
             {k: v[kept_K] for k, v in self.features.items()},
             {k: v[kept_K] for k, v in self.scores.items()},
+            self.hits and self.hits.take(kept_K),
         )
 
     def take_rows(self, rows: Tensor) -> Candidates:
@@ -165,6 +184,7 @@ class Candidates:
             Ragged(self.item_id.values[positions.values], positions.offsets),
             {k: v[positions.values] for k, v in self.features.items()},
             {k: v[positions.values] for k, v in self.scores.items()},
+            self.hits and self.hits.take(positions.values),
         )
 
 
@@ -188,7 +208,7 @@ class Batch:
         return logit_NT if self.log_rate is None else logit_NT - self.log_rate.unsqueeze(-1)
 
 
-for _struct in (Ragged, Requests, Candidates, Batch):
+for _struct in (Ragged, Requests, Hits, Candidates, Batch):
     torch.export.register_dataclass(_struct)
 
 S = TypeVar("S")

@@ -124,7 +124,7 @@ def _fit(
     judge: Judge,
     name: str,
 ) -> None:
-    batches = samples.ranking("train", settings.requests_per_batch)
+    batches = samples.ranking("train", settings.requests_per_batch, hits=model.reads_hits)
     model.prepare(batches)
     trainer.fit(model, batches, settings.training, name=name, validate=judge)
 
@@ -167,7 +167,7 @@ def predict(
     label: list[Tensor] = []
     user: list[Tensor] = []
     for part in drawn:
-        batch = samples.batch(part)
+        batch = samples.batch(part, hits=model.reads_hits)
         probability.append(model.score(batch.requests, batch.candidates))
         label.append(torch.stack([batch.labels[t] for t in model.tasks], dim=1))
         user.append(batch.candidates.item_id.spread(batch.requests.user))
@@ -209,7 +209,7 @@ def fit_blends(cascade: Cascade, passes: Sequence[Pass], samples: Samples, app: 
             found = {name: lists.take_rows(rows) for name, lists in each.found.items()}
             requests = each.requests.take(rows)
             merged = cascade.merge.merge(found, torch.full((len(rows),), quota["retrieval"]))
-            merged = cascade.builder.candidates(requests, merged, samples.store)
+            merged = cascade.features(requests, merged, samples.store)
             chunks.append((each.row[rows.numpy()], requests, cascade.prerank(requests, merged)))
 
     def fit(stage: str, before: str) -> Blend:

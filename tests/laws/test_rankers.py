@@ -49,8 +49,8 @@ class TestEveryRanker:
         rows = tiny_samples.requests("train")[-4:]
         tiny = tiny_samples.batch(tiny_samples.draw(rows, seed=3))
         model = build(kind, tiny_samples)
-        tables = [p for n, p in model.named_parameters() if n.startswith("embed.tables")]
-        rest = [p for n, p in model.named_parameters() if not n.startswith("embed.tables")]
+        tables = [p for n, p in model.named_parameters() if "tables." in n]
+        rest = [p for n, p in model.named_parameters() if "tables." not in n]
         optimizers = [torch.optim.SparseAdam(tables, 0.05)]
         optimizers += [torch.optim.Adam(rest, 0.01)]
         losses = []

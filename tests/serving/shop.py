@@ -136,6 +136,7 @@ class ByItem:
     """Prefers low numbers."""
 
     reads_cross = False
+    reads_hits = False
 
     def score(self, requests, candidates):
         buy = 1 / (1 + candidates.item_id.values.float())
@@ -146,6 +147,7 @@ class ByEverything:
     """Two probabilities out of item, history, counters, what is on show, context and user."""
 
     reads_cross = True
+    reads_hits = False
 
     def score(self, requests, candidates):
         f = candidates.features

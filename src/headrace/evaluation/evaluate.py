@@ -143,7 +143,7 @@ def _compare_orders(
     cascade: Cascade, requests: Requests, trace: Trace, samples: Samples, out: _Lists
 ) -> None:
     """Rank everything that retrieval found, to see what the pre-ranker would have cost."""
-    merged = cascade.builder.candidates(requests, trace.after["retrieval"], samples.store)
+    merged = cascade.features(requests, trace.after["retrieval"], samples.store)
     rough_N = cascade.worth(merged.scores["preranking"], merged)
     fine_N = cascade.rank(requests, merged).scores["value"][:, 0]
     agreed = lists.agreement(rough_N, fine_N, merged.item_id.offsets)

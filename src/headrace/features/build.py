@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..behavior import EVERY_TYPE, BehaviorStore, Events
-from ..data import Candidates, Ragged, Requests
+from ..data import Candidates, Hits, Ragged, Requests
 from ..log import Log
 from ..ops import groups, history
 from ..schema import COUNTERS, Sequence
@@ -80,15 +80,25 @@ class FeatureBuilder:
             asked.exclude or nothing,
         )
 
-    def candidates(self, requests: Requests, found: Candidates, store: BehaviorStore) -> Candidates:
-        """Add the cross features of every (request, item), in the schema's order."""
+    def candidates(
+        self, requests: Requests, found: Candidates, store: BehaviorStore, *, hits: bool = False
+    ) -> Candidates:
+        """Add the cross features of every (request, item), in the schema's order.
+
+        With ``hits``, also the user's past events in each candidate's category. Counters and hits
+        come out of one look-up.
+        """
         names = self.space.schema.names("cross")
         columns = {self._column(n) for n in names}
         row_N = found.item_id.row.numpy()
         item_N = found.item_id.values.numpy()
-        numbers: dict[str, Array] = {}
-        if columns & set(COUNTERS):
-            numbers = self._counters(columns, requests, row_N, item_N, store)
+        numbers = self._popularities(columns, requests.time_ms.numpy()[row_N], item_N)
+        if hits or any(c.startswith("user_") for c in columns & set(COUNTERS)):
+            events, key_N, asked_P = self.by_category(requests, row_N, item_N, store)
+            time_N = requests.time_ms.numpy()[row_N]
+            numbers |= _counters(columns, events, key_N, time_N, item_N)
+            if hits:
+                found = replace(found, hits=_hits(events, key_N, asked_P))
         if columns & ({"exposed"} | self._shown.keys()):
             at = groups.find(
                 self._group_offsets, self._group_item, requests.group.numpy()[row_N], item_N
@@ -107,59 +117,37 @@ class FeatureBuilder:
             return encoder.encode_numbers(numbers[column])
         return self._codes[name][numbers[column]] if name in self._codes else numbers[column]
 
-    def _counters(
-        self,
-        columns: set[str],
-        requests: Requests,
-        row_N: Array,
-        item_N: Array,
-        store: BehaviorStore,
-    ) -> dict[str, Array]:
-        time_N = requests.time_ms.numpy()[row_N]
-        out: dict[str, Array] = {
-            column: self._popularity.count(item_N, time_N, int(column[len(POPULARITY) :])).astype(
-                float
-            )
+    def _popularities(self, columns: set[str], time_N: Array, item_N: Array) -> dict[str, Array]:
+        counted = {
+            column: int(column[len(POPULARITY) :])
             for column in columns
             if column.startswith(POPULARITY)
         }
-        if not any(c.startswith("user_") for c in columns):
-            return out
-        events, key_N = self.by_category(requests, row_N, item_N, store)
-        own, kin, own_last, kin_last = history.counters(
-            events.item, events.time_ms, events.offsets, key_N, item_N
-        )
-        out |= {
-            "user_item_count": own.astype(float),
-            "user_item_days": _days(time_N, own_last),
-            "user_item_share": own / np.maximum(kin, 1),
-            "user_category_count": kin.astype(float),
-            "user_category_days": _days(time_N, kin_last),
+        return {
+            column: self._popularity.count(item_N, time_N, days).astype(float)
+            for column, days in counted.items()
         }
-        if "user_item_decay" in columns:
-            out["user_item_decay"] = history.decayed_count(
-                events.item, events.time_ms, events.offsets, key_N, item_N, time_N, HALF_LIFE_MS
-            )
-        return out
 
     def by_category(
         self, requests: Requests, row_N: Array, item_N: Array, store: BehaviorStore
-    ) -> tuple[Events, Array]:
+    ) -> tuple[Events, Array, Array]:
         """The user's events in each candidate's category: one look-up a unique (request, category).
 
-        Returns the events, a row a key, and the key of every candidate ``(N,)``.
+        Returns the events, a row a key, the key of every candidate ``(N,)`` and the time as of
+        which each key was looked up ``(P,)``.
         """
         category_I = self.space.catalogue.category.numpy()
         category_N = category_I[item_N]
         pair_N = row_N * np.int64(category_I.max() + 1) + category_N
         _, first_P, key_N = np.unique(pair_N, return_index=True, return_inverse=True)
+        asked_P = requests.time_ms.numpy()[row_N[first_P]]
         events = store.by_category(
             requests.user.numpy()[row_N[first_P]],
             category_N[first_P],
-            requests.time_ms.numpy()[row_N[first_P]],
+            asked_P,
             self.space.schema.key_events,
         )
-        return events, key_N
+        return events, key_N, asked_P
 
     def _context(self, name: str, asked: Asked) -> Array:
         column = self._column(name)
@@ -193,6 +181,39 @@ def sequence_columns(name: str, events: Events) -> dict[str, Tensor | Ragged]:
         f"{name}.time_ms": Ragged(torch.from_numpy(events.time_ms), offsets),
         f"{name}.value": Ragged(torch.from_numpy(events.value), offsets),
     }
+
+
+def _counters(
+    columns: set[str], events: Events, key_N: Array, time_N: Array, item_N: Array
+) -> dict[str, Array]:
+    """Counters of (user, item) and (user, category) as of the request."""
+    own, kin, own_last, kin_last = history.counters(
+        events.item, events.time_ms, events.offsets, key_N, item_N
+    )
+    out: dict[str, Array] = {
+        "user_item_count": own.astype(float),
+        "user_item_days": _days(time_N, own_last),
+        "user_item_share": own / np.maximum(kin, 1),
+        "user_category_count": kin.astype(float),
+        "user_category_days": _days(time_N, kin_last),
+    }
+    if "user_item_decay" in columns:
+        out["user_item_decay"] = history.decayed_count(
+            events.item, events.time_ms, events.offsets, key_N, item_N, time_N, HALF_LIFE_MS
+        )
+    return out
+
+
+def _hits(events: Events, key_N: Array, asked_P: Array) -> Hits:
+    """The look-up's answer as models read it."""
+    offsets = torch.from_numpy(events.offsets)
+    age_E = np.repeat(asked_P, np.diff(events.offsets)) - events.time_ms
+    return Hits(
+        torch.from_numpy(key_N),
+        Ragged(torch.from_numpy(events.item.astype(np.int64)), offsets),
+        Ragged(torch.from_numpy(events.type.astype(np.int64)), offsets),
+        Ragged(torch.from_numpy(age_E), offsets),
+    )
 
 
 def _days(time_N: Array, last_N: Array) -> Array:

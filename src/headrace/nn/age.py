@@ -11,5 +11,10 @@ NUM_AGES = 26  # ids 0 .. 25; every bucket is a doubling of the one before
 
 def age_ids(time_ms: Ragged, now_ms: Tensor) -> Tensor:  # (E,) int64
     """Bucket the time from each event to its row's moment ``(B,)``; 0 is under a minute."""
-    minutes = (time_ms.spread(now_ms) - time_ms.values).clamp(min=0).double() / 60_000
+    return buckets(time_ms.spread(now_ms) - time_ms.values)
+
+
+def buckets(age_ms: Tensor) -> Tensor:
+    """Bucket ages, any shape, int64."""
+    minutes = age_ms.clamp(min=0).double() / 60_000
     return (1 + minutes).log2().long().clamp(max=NUM_AGES - 1)

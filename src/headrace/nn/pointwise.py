@@ -30,6 +30,7 @@ class Pointwise(nn.Module, ABC):
     tasks: tuple[str, ...]
     embed: Embedder
     reads_cross: bool = True  # false when the model can score without cross features
+    reads_hits: bool = False  # true when the model reads the user's events in the item's category
     _frozen: Tensor | None = None
 
     @abstractmethod

@@ -212,11 +212,14 @@ class Samples:
         )
         return -np.expm1(-expected_N)
 
-    def batch(self, drawn: Drawn) -> Batch:
-        """Drawn candidates with all features, each candidate of weight 1."""
+    def batch(self, drawn: Drawn, *, hits: bool = True) -> Batch:
+        """Drawn candidates with all features, each candidate of weight 1.
+
+        ``hits``: also the user's past events in their categories, for models that read them.
+        """
         requests = self.features(drawn.request)
         given = Candidates(drawn.item, self._privileged(drawn))
-        found = self.builder.candidates(requests, given, self.store)
+        found = self.builder.candidates(requests, given, self.store, hits=hits)
         return Batch(
             requests,
             found,
@@ -268,9 +271,10 @@ class Samples:
             torch.from_numpy(negatives),
         )
 
-    def ranking(self, part: Part, size: int) -> RankingBatches:
-        """Batches of ``size`` requests for a ranker or pre-ranker."""
-        return RankingBatches(self, self.requests(part, days=self.config.ranking_days), size)
+    def ranking(self, part: Part, size: int, *, hits: bool = True) -> RankingBatches:
+        """Batches of ``size`` requests for a ranker or pre-ranker; ``hits`` as in ``batch``."""
+        rows = self.requests(part, days=self.config.ranking_days)
+        return RankingBatches(self, rows, size, hits)
 
     def retrieval(self, part: Part, size: int, *, pool: int) -> RetrievalBatches:
         """Batches of ``size`` requests for a channel, each with ``pool`` uniform negatives."""
@@ -325,10 +329,14 @@ class _Batches:
 class RankingBatches(_Batches):
     """Positives with sampled exposures and other negatives."""
 
+    def __init__(self, samples: Samples, request: Array, size: int, hits: bool) -> None:
+        super().__init__(samples, request, size)
+        self._hits = hits
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from step ``start`` on."""
         for request_B, seed in self._chunks(epoch, start):
-            yield self._samples.batch(self._samples.draw(request_B, seed=seed))
+            yield self._samples.batch(self._samples.draw(request_B, seed=seed), hits=self._hits)
 
 
 class RetrievalBatches(_Batches):

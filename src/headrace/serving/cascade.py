@@ -32,6 +32,8 @@ class CascadeScorer(Scorer, Protocol):
 
     @property
     def reads_cross(self) -> bool: ...
+    @property
+    def reads_hits(self) -> bool: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +61,11 @@ class Cascade:
         }
         merged = watch("retrieval", lambda: self.merge.merge(found, plan.quota["retrieval"]))
         if self.preranker.reads_cross:
-            merged = watch("features", lambda: self.builder.candidates(requests, merged, store))
+            merged = watch("features", lambda: self.features(requests, merged, store))
         merged = watch("preranking", lambda: self.prerank(requests, merged))
         short = self.cut(merged, plan.quota["preranking"])
         if self.ranker.reads_cross and not self.preranker.reads_cross:
-            short = watch("features", lambda: self.builder.candidates(requests, short, store))
+            short = watch("features", lambda: self.features(requests, short, store))
         ranked = watch("ranking", lambda: self.rank(requests, short))
         chosen = watch(
             "reranking",
@@ -80,6 +82,13 @@ class Cascade:
     def with_catalogue(self, catalogue: Catalogue) -> Cascade:
         """The same cascade over changed prices or availability."""
         return replace(self, catalogue=catalogue)
+
+    def features(
+        self, requests: Requests, candidates: Candidates, store: BehaviorStore
+    ) -> Candidates:
+        """Add what pre-ranker and ranker read of candidates."""
+        hits = self.preranker.reads_hits or self.ranker.reads_hits
+        return self.builder.candidates(requests, candidates, store, hits=hits)
 
     def _retrieve(self, channel: Retriever, requests: Requests, quota_B: Tensor) -> Candidates:
         found = channel.retrieve(requests, quota_B)

@@ -1,0 +1,95 @@
+"""Search a long history with a candidate as the query, and look closely at what was found.
+
+N candidates, E events of all requests, R rows of found events (a row a candidate or a key), K found
+events a row, H heads, D width of target and events, A width of an age.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Hits, Ragged
+from ..ops import ragged
+from .age import NUM_AGES
+from .embedder import INITIAL_SD
+
+
+@torch.no_grad()
+def nearest(
+    query_ND: Tensor, items: Ragged, key_ED: Tensor, events: Ragged, most: int, end_B: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The ``most`` events of each candidate's request with the largest inner products.
+
+    Only events before position ``end_B`` are looked at. Returns positions into the events
+    ``(N, K)``, and which of them are real ``(N, K) bool``: a short history has fewer. Request by
+    request, so that no history is padded to the longest.
+    """
+    longest = int((end_B - events.offsets[:-1]).max()) if len(events) else 0
+    wanted = min(most, longest)
+    at_NK = torch.zeros(len(query_ND), max(wanted, 1), dtype=torch.int64)
+    real_NK = torch.zeros(len(query_ND), max(wanted, 1), dtype=torch.bool)
+    ends = items.offsets.tolist()
+    for b, (start, end) in enumerate(zip(events.offsets.tolist(), end_B.tolist(), strict=False)):
+        first, last, size = ends[b], ends[b + 1], min(wanted, end - start)
+        if first == last or size <= 0:
+            continue
+        score_ML = query_ND[first:last] @ key_ED[start:end].T
+        at_NK[first:last, :size] = start + score_ML.topk(size, dim=1).indices
+        real_NK[first:last, :size] = True
+    return at_NK, real_NK
+
+
+def newest(hits: Hits, most: int) -> tuple[Tensor, Tensor]:
+    """The ``most`` newest events of each row of hits: positions ``(P, K)`` and which are real."""
+    size = len(hits.item.values)
+    longest = min(most, int(hits.item.lengths.max()) if len(hits.item) else 0)
+    return ragged.pad(torch.arange(size), hits.item.offsets, max(longest, 1))
+
+
+@final
+class ExactSearchUnit(nn.Module):
+    """Multi-head target attention over found events, SIM (arXiv:2006.05639), eq. 6 and 7.
+
+    ``z = [e ; age]``, ``s_h = softmax_k((W_b z_k) · (W_a e_a))``, ``head_h = Σ_k s_hk z_k``. Where
+    there is no event the logit is -inf: a zero would beat real events of negative logit. A
+    candidate that nothing was found for has a learned vector of its own. Departure: logits are
+    divided by
+    the root of a head's width.
+    """
+
+    def __init__(self, dim: int, age_dim: int, heads: int, head_dim: int) -> None:
+        """``age_dim`` 0 leaves ages out."""
+        super().__init__()
+        self.heads, self.scale = heads, head_dim**-0.5
+        self.width = heads * (dim + age_dim)
+        self.age = nn.Parameter(torch.randn(NUM_AGES, age_dim) * INITIAL_SD)
+        self.target = nn.Linear(dim, heads * head_dim, bias=False)
+        self.event = nn.Linear(dim + age_dim, heads * head_dim, bias=False)
+        self.nothing = nn.Parameter(torch.zeros(self.width))
+
+    def forward(
+        self,
+        target_ND: Tensor,
+        event_RKD: Tensor,
+        age_RK: Tensor,
+        real_RK: Tensor,
+        row_N: Tensor | None = None,
+    ) -> Tensor:  # (N, width)
+        """Interest of each candidate in its row of events, row n by default.
+
+        ``age_RK`` are ids of ``age.buckets``.
+        """
+        z_RKZ = torch.cat([event_RKD, self.age[age_RK]], dim=-1)
+        key_RHKD = self.event(z_RKZ).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        query_NHD = self.target(target_ND).unflatten(-1, (self.heads, -1)) * self.scale
+        if row_N is not None:
+            key_RHKD, z_RKZ, real_RK = key_RHKD[row_N], z_RKZ[row_N], real_RK[row_N]
+        logit_NHK = (key_RHKD @ query_NHD.unsqueeze(-1)).squeeze(-1)
+        some_N11 = real_RK.any(1)[:, None, None]
+        logit_NHK = logit_NHK.masked_fill(~real_RK.unsqueeze(1), -torch.inf)
+        weight_NHK = logit_NHK.masked_fill(~some_N11, 0.0).softmax(dim=-1)
+        interest_NX = (weight_NHK @ z_RKZ).flatten(1)
+        return torch.where(some_N11[:, :, 0], interest_NX, self.nothing)

@@ -1,0 +1,93 @@
+"""Search of long histories and the exact search unit, against loops."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.data import Hits, Ragged
+from headrace.nn.search import ExactSearchUnit, nearest, newest
+
+
+def rows(lengths, dim=None, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    size = (sum(lengths), dim) if dim else (sum(lengths),)
+    return Ragged.sized(torch.randn(size, generator=generator), torch.tensor(lengths))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6), st.integers(0, 6)), min_size=1),
+    st.integers(1, 8),
+)
+def test_nearest_is_the_top_of_each_request(sizes, most):
+    items = rows([n for n, _, _ in sizes], 4)
+    events = rows([e for _, e, _ in sizes], 4, seed=1)
+    length_B = torch.tensor([min(e, cut) for _, e, cut in sizes])
+    end_B = events.offsets[:-1] + length_B
+    at_NK, real_NK = nearest(items.values, items, events.values, events, most, end_B)
+    for n, b in enumerate(items.row.tolist()):
+        start, size = int(events.offsets[b]), int(length_B[b])
+        score = events.values[start : start + size] @ items.values[n]
+        wanted = (start + score.argsort(descending=True)[:most]).tolist()
+        assert at_NK[n][real_NK[n]].tolist() == wanted
+
+
+def test_newest_are_the_last_of_each_row():
+    item = Ragged.sized(torch.arange(6), torch.tensor([4, 0, 2]))
+    at_PK, real_PK = newest(Hits(torch.zeros(0), item, item, item), 3)
+    assert [at_PK[p][real_PK[p]].tolist() for p in range(3)] == [[1, 2, 3], [], [4, 5]]
+
+
+def unit(age_dim=3, seed=0):
+    torch.manual_seed(seed)
+    made = ExactSearchUnit(dim=4, age_dim=age_dim, heads=2, head_dim=5)
+    made.nothing.data.uniform_()
+    return made
+
+
+def by_hand(made, target_D, event_KD, age_K):
+    z_KZ = torch.cat([event_KD, made.age[age_K]], dim=1)
+    query_HD = (made.target(target_D) * 5**-0.5).view(2, 5)
+    key_KHD = made.event(z_KZ).view(-1, 2, 5)
+    heads = [torch.softmax(key_KHD[:, h] @ query_HD[h], dim=0) @ z_KZ for h in range(2)]
+    return torch.cat(heads)
+
+
+@pytest.mark.parametrize("age_dim", [0, 3])
+def test_the_unit_is_its_formula_and_padding_counts_for_nothing(age_dim):
+    made = unit(age_dim)
+    target, event = torch.randn(3, 4), torch.randn(3, 6, 4)
+    age = torch.randint(0, 26, (3, 6))
+    real = torch.arange(6) < torch.tensor([[6], [2], [1]])
+    # what is no event may hold anything
+    found = made(target, torch.where(real.unsqueeze(2), event, 1e6), age, real)
+    for n, size in enumerate((6, 2, 1)):
+        wanted = by_hand(made, target[n], event[n, :size], age[n, :size])
+        torch.testing.assert_close(found[n], wanted)
+
+
+def test_nothing_found_has_a_vector_of_its_own_and_finite_gradients():
+    made = unit()
+    real = torch.tensor([[True, False], [False, False]])
+    event = torch.randn(2, 2, 4, requires_grad=True)
+    out = made(torch.randn(2, 4), event, torch.zeros(2, 2, dtype=torch.int64), real)
+    assert torch.equal(out[1], made.nothing)
+    out.sum().backward()
+    assert event.grad.isfinite().all()
+    assert (event.grad[1] == 0).all()
+
+
+def test_no_events_at_all():
+    made = unit()
+    none = torch.zeros(2, 0, dtype=torch.int64)
+    out = made(torch.randn(2, 4), torch.zeros(2, 0, 4), none, none.bool())
+    assert torch.equal(out, made.nothing.expand(2, -1))
+
+
+def test_candidates_of_one_key_share_its_row():
+    made = unit()
+    event, age = torch.randn(2, 3, 4), torch.randint(0, 26, (2, 3))
+    real = torch.ones(2, 3, dtype=torch.bool)
+    target, key = torch.randn(4, 4), torch.tensor([1, 0, 1, 1])
+    shared = made(target, event, age, real, key)
+    torch.testing.assert_close(shared, made(target, event[key], age[key], real[key]))

@@ -1,0 +1,111 @@
+"""SIM: what its search finds, what it leaves out, and what it learns from."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from headrace.config import Kinds
+from headrace.data import Ragged
+from headrace.errors import ConfigError
+from headrace.ranking.sim import SIM
+
+TASKS = ("click", "buy")
+
+
+def build(samples, seed=0, **settings):
+    torch.manual_seed(seed)
+    return SIM.Config(**settings).build(samples.space, TASKS)
+
+
+@pytest.fixture(scope="module")
+def batch(tiny_samples):
+    rows = tiny_samples.requests("train")[-40:]
+    return tiny_samples.batch(tiny_samples.draw(rows, seed=3))
+
+
+def test_hits_are_the_users_events_in_the_category_before_the_request(tiny_samples, batch):
+    log, hits = tiny_samples.log, batch.candidates.hits
+    category_I = tiny_samples.space.catalogue.category
+    offsets = log.event("user_offsets")
+    for n in range(0, len(batch.candidates), 37):
+        b = int(batch.candidates.item_id.row[n])
+        user, now = int(batch.requests.user[b]), int(batch.requests.time_ms[b])
+        own = slice(int(offsets[user]), int(offsets[user + 1]))
+        item = torch.from_numpy(log.event("item")[own].astype("int64"))
+        age = now - torch.from_numpy(log.event("time_ms")[own].astype("int64"))
+        wanted = category_I[batch.candidates.item_id.values[n]]
+        kept = (category_I[item] == wanted) & (age > 0)
+        key = int(hits.key[n])
+        most = tiny_samples.space.schema.key_events
+        assert hits.item[key].tolist() == item[kept][-most:].tolist()
+        assert hits.age_ms[key].tolist() == age[kept][-most:].tolist()
+
+
+def test_it_needs_its_hits(tiny_samples, batch):
+    bare = replace(batch.candidates, hits=None)
+    with pytest.raises(ValueError, match="hits=True"):
+        build(tiny_samples).score(batch.requests, bare)
+    assert build(tiny_samples).reads_hits
+    assert not build(tiny_samples, search="soft").reads_hits
+
+
+@pytest.mark.parametrize("search", ["hard", "soft"])
+def test_what_the_recent_sequence_has_is_left_out(tiny_samples, batch, search):
+    """Forgetting recent events of the searched history alone changes nothing."""
+    model = build(tiny_samples, search=search).eval()
+    before = model.score(batch.requests, batch.candidates)
+    recent = batch.requests.ragged("history.item").lengths
+    if search == "soft":
+        cut = {
+            name: tail_cut(batch.requests.ragged(name), recent)
+            for name in ("lifetime.item", "lifetime.time_ms", "lifetime.type", "lifetime.value")
+        }
+        requests = replace(batch.requests, features={**batch.requests.features, **cut})
+        after = model.score(requests, batch.candidates)
+    else:
+        hits = batch.candidates.hits
+        oldest = model._oldest(batch.requests)
+        row = torch.zeros(len(hits.item), dtype=torch.int64)
+        row[hits.key] = batch.candidates.item_id.row
+        late = hits.age_ms.values <= hits.age_ms.spread(oldest[row])
+        assert late.any()
+        other = torch.where(late, 1, hits.item.values)
+        changed = replace(hits, item=hits.item.with_values(other))
+        after = model.score(batch.requests, replace(batch.candidates, hits=changed))
+    torch.testing.assert_close(after, before)
+
+
+def tail_cut(column, less):
+    kept = column.lengths - torch.minimum(less, column.lengths)
+    parts = [column[b][: int(n)] for b, n in enumerate(kept)]
+    return Ragged.of(parts)
+
+
+def test_soft_search_learns_from_its_own_loss_alone(tiny_samples, batch):
+    model = build(tiny_samples, search="soft")
+    losses = model.loss(batch)
+    assert set(losses) == {"click", "buy", "search_click", "search_buy"}
+    (losses["click"] + losses["buy"]).backward()
+    assert all(p.grad is None for p in model.soft.parameters())
+    sum(model.loss(batch).values()).backward()
+    assert all(p.grad is not None for p in model.soft.parameters())
+
+
+def test_frozen_soft_scores_equal_unfrozen_and_alone(tiny_samples, batch):
+    model = build(tiny_samples, search="soft").eval()
+    before = model.score(batch.requests, batch.candidates)
+    model.freeze()
+    torch.testing.assert_close(model.score(batch.requests, batch.candidates), before)
+    row = torch.tensor([5])
+    alone = model.score(batch.requests.take(row), batch.candidates.take_rows(row))
+    torch.testing.assert_close(alone, before[batch.candidates.item_id.row == 5])
+
+
+def test_a_sequence_that_does_not_exist_is_named(tiny_samples):
+    with pytest.raises(ConfigError, match=r"ranking.long: no sequence 'life'; did you mean"):
+        build(tiny_samples, search="soft", long="life")
+
+
+def test_it_is_found_by_its_kind():
+    assert Kinds("headrace.ranking").find("sim") is SIM
