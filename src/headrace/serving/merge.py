@@ -54,7 +54,7 @@ class Merge:
         Requests come once as they are and once with the user's old items excluded: one fit serves
         both. With fewer than ``MIN_HITS`` items found that were taken, there is no fit.
         """
-        unions = [_collect(found) for found, _ in passes]
+        unions = [collect(found) for found, _ in passes]
         place_MC = np.concatenate([place_MC for _, place_MC in unions])
         taken_M = np.concatenate(
             [
@@ -76,7 +76,7 @@ class Merge:
         over its turn); feature ``"found_by"`` ``(N,)`` is the set of channels as bits, by position.
         Equal ones go by first mention: earlier channel, earlier place.
         """
-        item, place_MC = _collect(found)
+        item, place_MC = collect(found)
         if bool(self.weight[0, 0].isnan()):
             turn_MC = np.where(
                 place_MC >= 0, place_MC * len(found) + np.arange(len(found)), 1 << 30
@@ -106,7 +106,7 @@ def taken(item: Ragged, truth: Ragged) -> Tensor:
     return torch.isin(item.row * size + item.values, truth.row * size + truth.values)
 
 
-def _collect(found: Mapping[str, Candidates]) -> tuple[Ragged, Array]:
+def collect(found: Mapping[str, Candidates]) -> tuple[Ragged, Array]:
     """The distinct items and their place in every list ``(M, C)``, -1 none."""
     lists = [candidates.item_id for candidates in found.values()]
     starts = np.cumsum([0, *(len(x.values) for x in lists[:-1])])
