@@ -119,7 +119,7 @@ class Service:
         Raises RequestError when one of them cannot be answered as asked.
         """
         places = [f"requests[{at}]." if len(asks) > 1 else "" for at in range(len(asks))]
-        with torch.no_grad():
+        with torch.inference_mode():
             readings = [self.reader.read(ask, at, places[at]) for at, ask in enumerate(asks)]
             store = self.reader.store(readings)
             answers: dict[int, Recommendation] = {}
