@@ -24,7 +24,14 @@ USER = "user_id:token\tage:token\tgender:token\n1\t24\tM\n"
 
 def test_every_source_is_found_by_its_file_name():
     kinds = Kinds("headrace.log.sources")
-    assert kinds.names() == ["amazon", "complete_journey", "movielens", "table", "taobao"]
+    assert kinds.names() == [
+        "amazon",
+        "complete_journey",
+        "movielens",
+        "table",
+        "taobao",
+        "world",
+    ]
     for kind in kinds.names():
         assert kinds.find(kind).Config.model_fields["kind"].default == kind
 

@@ -65,7 +65,7 @@ def test_what_the_recent_sequence_has_is_left_out(tiny_samples, batch, search):
         after = model.score(requests, batch.candidates)
     else:
         hits = batch.candidates.hits
-        oldest = model._oldest(batch.requests)
+        oldest = model.oldest(batch.requests)
         row = torch.zeros(len(hits.item), dtype=torch.int64)
         row[hits.key] = batch.candidates.item_id.row
         late = hits.age_ms.values <= hits.age_ms.spread(oldest[row])
@@ -103,7 +103,7 @@ def test_frozen_soft_scores_equal_unfrozen_and_alone(tiny_samples, batch):
 
 
 def test_a_sequence_that_does_not_exist_is_named(tiny_samples):
-    with pytest.raises(ConfigError, match=r"ranking.long: no sequence 'life'; did you mean"):
+    with pytest.raises(ConfigError, match=r"long: no sequence 'life'; did you mean"):
         build(tiny_samples, search="soft", long="life")
 
 

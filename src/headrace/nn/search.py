@@ -49,15 +49,34 @@ def newest(hits: Hits, most: int) -> tuple[Tensor, Tensor]:
     return ragged.pad(torch.arange(size), hits.item.offsets, max(longest, 1))
 
 
+def gather(value_E: Tensor, at: Tensor) -> Tensor:
+    """``value_E[at]``; zeros where there is no event at all to point at."""
+    return value_E[at] if len(value_E) else value_E.new_zeros(*at.shape, *value_E.shape[1:])
+
+
+@torch.no_grad()
+def sim_hash(vector_ND: Tensor, plane_DS: Tensor) -> Tensor:  # (N, S) of ±1
+    """On which side of each random plane a vector lies (Charikar 2002)."""
+    return torch.where(vector_ND @ plane_DS >= 0, 1.0, -1.0)
+
+
+def attend(logit_RHK: Tensor, value_RHKV: Tensor, real_RK: Tensor) -> Tensor:  # (R, H * V)
+    """Softmax attention, heads side by side; a row without real events gets some finite vector.
+
+    Where there is no event the logit is -inf: a zero would beat real events of negative logit.
+    """
+    some_R11 = real_RK.any(1)[:, None, None]
+    logit_RHK = logit_RHK.masked_fill(~real_RK.unsqueeze(1) & some_R11, -torch.inf)
+    return (logit_RHK.softmax(-1).unsqueeze(2) @ value_RHKV).flatten(1)
+
+
 @final
 class ExactSearchUnit(nn.Module):
     """Multi-head target attention over found events, SIM (arXiv:2006.05639), eq. 6 and 7.
 
-    ``z = [e ; age]``, ``s_h = softmax_k((W_b z_k) · (W_a e_a))``, ``head_h = Σ_k s_hk z_k``. Where
-    there is no event the logit is -inf: a zero would beat real events of negative logit. A
+    ``z = [e ; age]``, ``s_h = softmax_k((W_b z_k) · (W_a e_a))``, ``head_h = Σ_k s_hk z_k``. A
     candidate that nothing was found for has a learned vector of its own. Departure: logits are
-    divided by
-    the root of a head's width.
+    divided by the root of a head's width.
     """
 
     def __init__(self, dim: int, age_dim: int, heads: int, head_dim: int) -> None:
@@ -88,8 +107,6 @@ class ExactSearchUnit(nn.Module):
         if row_N is not None:
             key_RHKD, z_RKZ, real_RK = key_RHKD[row_N], z_RKZ[row_N], real_RK[row_N]
         logit_NHK = (key_RHKD @ query_NHD.unsqueeze(-1)).squeeze(-1)
-        some_N11 = real_RK.any(1)[:, None, None]
-        logit_NHK = logit_NHK.masked_fill(~real_RK.unsqueeze(1), -torch.inf)
-        weight_NHK = logit_NHK.masked_fill(~some_N11, 0.0).softmax(dim=-1)
-        interest_NX = (weight_NHK @ z_RKZ).flatten(1)
-        return torch.where(some_N11[:, :, 0], interest_NX, self.nothing)
+        value_N1KZ = z_RKZ.unsqueeze(1)
+        interest_NX = attend(logit_NHK, value_N1KZ, real_RK)
+        return torch.where(real_RK.any(1, keepdim=True), interest_NX, self.nothing)

@@ -18,35 +18,29 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ..data import Batch, Candidates, Requests
-from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
 from ..nn.age import buckets
 from ..nn.embedder import Embedder
-from ..nn.interest_mlp import SIDES, InterestMLP
 from ..nn.losses import task_losses
 from ..nn.mlp import mlp
-from ..nn.search import ExactSearchUnit, nearest, newest
-from ..ops import ragged
-from ._base import Ranker, RankerConfig
+from ..nn.search import ExactSearchUnit, gather, nearest, newest
+from ._lifelong import Lifelong, LifelongConfig
 
 
 @final
-class SIM(Ranker):
+class SIM(Lifelong):
     """Recent events by DIN, a lifetime by search."""
 
-    class Config(RankerConfig, InterestMLP.Config):
-        """Settings of SIM."""
+    class Config(LifelongConfig):
+        """Settings of SIM.
+
+        Hard search keeps the newest hits, at most the schema's key_events; it does not read the
+        long sequence.
+        """
 
         kind: Literal["sim"] = "sim"
         search: Literal["hard", "soft"] = "hard"
         """hard: the candidate's category. soft: the nearest by learned embeddings."""
-        long: str = "lifetime"
-        """The sequence that soft search looks through."""
-        hits: int = Field(default=100, ge=1, le=10_000)
-        """Events that are attended to; hard search keeps the newest, and no more than the schema's
-        key_events."""
-        apart: bool = True
-        """Leave out of the search what the recent sequence has already."""
         heads: int = Field(default=2, ge=1, le=64)
         """Of the exact search unit."""
         head_dim: int = Field(default=16, ge=1, le=1024)
@@ -64,30 +58,18 @@ class SIM(Ranker):
             return SIM(self, space, tasks)
 
     def __init__(self, config: Config, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
-        super().__init__()
-        self.config, self.tasks = config, tasks
+        super().__init__(config, space, tasks)
+        self.config = config
         self.reads_hits = config.search == "hard"
-        self.embed = Embedder(space, SIDES)
-        attend = config.attend or tuple(space.schema.names("item"))
-        dim = self.embed.width(attend)
-        self._attended = self.columns_of(attend)
-        self.exact = ExactSearchUnit(dim, config.interval_dim, config.heads, config.head_dim)
-        self.body = InterestMLP(config, self.embed, dim, len(tasks), extra=self.exact.width)
+        self.exact = ExactSearchUnit(self.dim, config.interval_dim, config.heads, config.head_dim)
+        self.add_body(self.exact)
         if config.search == "soft":
-            known = space.schema.sequences
-            if config.long not in known:
-                raise ConfigError(
-                    f"ranking.long: no sequence {config.long!r}; {suggest(config.long, known)}"
-                )
-            self.soft = SoftSearch(config, space, attend, len(tasks))
+            self.soft = SoftSearch(config, space, self.attend, len(tasks))
 
-    def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
-        history = requests.ragged(f"{self.config.history}.item")
-        item_NI, event_EI = self.item_vectors(candidates.item_id.values, history.values)
-        target_ND, event_ED = item_NI[:, self._attended], event_EI[:, self._attended]
+    def interest(self, requests: Requests, candidates: Candidates, target_ND: Tensor) -> Tensor:
+        """What the exact search unit makes of what was found."""
         look_up = self._hard if self.config.search == "hard" else self._soft
-        long_NX = look_up(requests, candidates, target_ND)
-        return self.body(self.embed, requests, candidates, item_NI, target_ND, event_ED, long_NX)
+        return look_up(requests, candidates, target_ND)
 
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """The ranker's loss, and the search's where it learns."""
@@ -109,44 +91,24 @@ class SIM(Ranker):
         if hits is None:
             raise ValueError("sim reads hits; make candidates with hits=True")
         at_PK, real_PK = newest(hits, self.config.hits)
-        if not len(hits.item.values):
-            at_PK, event_ED = at_PK.new_zeros(len(at_PK), 0), target_ND[:0]
-            real_PK = real_PK[:, :0]
-        else:
-            event_ED = self.item_vectors(hits.item.values)[0][:, self._attended]
-        age_PK = hits.age_ms.values[at_PK]
+        age_PK = gather(hits.age_ms.values, at_PK)
         if self.config.apart:
             request_P = torch.zeros(len(hits.item), dtype=torch.int64)
             request_P[hits.key] = candidates.item_id.row
-            real_PK = real_PK & (age_PK > self._oldest(requests)[request_P].unsqueeze(1))
-        return self.exact(target_ND, event_ED[at_PK], buckets(age_PK), real_PK, hits.key)
+            real_PK = real_PK & (age_PK > self.oldest(requests)[request_P].unsqueeze(1))
+        event_PKD = gather(self.events(hits.item.values), at_PK)
+        return self.exact(target_ND, event_PKD, buckets(age_PK), real_PK, hits.key)
 
     def _soft(self, requests: Requests, candidates: Candidates, target_ND: Tensor) -> Tensor:
-        item = requests.ragged(f"{self.config.long}.item")
-        time_ms = requests.ragged(f"{self.config.long}.time_ms")
-        age_E = time_ms.spread(requests.time_ms) - time_ms.values
-        end_B = item.offsets[1:]
-        if self.config.apart:  # oldest first: what the recent sequence has is at the end
-            recent_E = age_E <= item.spread(self._oldest(requests))
-            end_B = end_B - ragged.segment_sum(recent_E.long(), item.offsets)
-        query_NS, key_ES = self.soft.queries(candidates.item_id.values), self.soft.keys(item.values)
+        long = self.long_events(requests)
+        query_NS = self.soft.queries(candidates.item_id.values)
+        key_ES = self.soft.keys(long.item.values)
         at_NK, real_NK = nearest(
-            query_NS, candidates.item_id, key_ES, item, self.config.hits, end_B
+            query_NS, candidates.item_id, key_ES, long.item, self.config.hits, long.end_B
         )
-        if not len(item.values):
-            at_NK, real_NK = at_NK[:, :0], real_NK[:, :0]
-        event_NKD = self.item_vectors(item.values[at_NK].flatten())[0][:, self._attended]
+        event_NKD = self.events(gather(long.item.values, at_NK).flatten())
         event_NKD = event_NKD.unflatten(0, at_NK.shape)
-        return self.exact(target_ND, event_NKD, buckets(age_E[at_NK]), real_NK)
-
-    def _oldest(self, requests: Requests) -> Tensor:  # (B,) int64
-        """Age in ms of the first event of the recent sequence, -1 if that is empty."""
-        time_ms = requests.ragged(f"{self.config.history}.time_ms")
-        oldest_B = torch.full((len(requests),), -1, dtype=torch.int64)
-        some_B = time_ms.lengths > 0
-        first = time_ms.values[time_ms.offsets[:-1][some_B]]
-        oldest_B[some_B] = requests.time_ms[some_B] - first
-        return oldest_B
+        return self.exact(target_ND, event_NKD, buckets(gather(long.age_E, at_NK)), real_NK)
 
 
 @final
@@ -199,8 +161,8 @@ class SoftSearch(nn.Module):
             max=max(len(item.values) - 1, 0)
         )
         some_B11 = (item.lengths > 0)[:, None, None]
-        sampled_BS = item.values[at_BS] if len(item.values) else torch.zeros_like(at_BS)
-        event_BSX = self.embed.items(sampled_BS.flatten(), self.attend).unflatten(0, at_BS.shape)
+        sampled = gather(item.values, at_BS).flatten()
+        event_BSX = self.embed.items(sampled, self.attend).unflatten(0, at_BS.shape)
         event_BSX = event_BSX * some_B11
         target_NX = self.embed.items(candidates.item_id.values, self.attend)
         # Σ_i (W_b e_i · W_a e_a) e_i = (Σ_i e_i (W_b e_i)ᵀ) W_a e_a: one matrix a request

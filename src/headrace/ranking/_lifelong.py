@@ -1,0 +1,106 @@
+"""What rankers over a lifetime of events share: recent events by DIN, and an interest they add."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ..data import Candidates, Ragged, Requests
+from ..errors import ConfigError, suggest
+from ..features import FeatureSpace
+from ..nn.embedder import Embedder
+from ..nn.interest_mlp import SIDES, InterestMLP
+from ..ops import ragged
+from ._base import Ranker, RankerConfig
+
+
+class LifelongConfig(RankerConfig, InterestMLP.Config):
+    """Settings of Lifelong; every such ranker's ``Config`` extends it."""
+
+    long: str = "lifetime"
+    """The long sequence."""
+    hits: int = Field(default=100, ge=1, le=10_000)
+    """Events that a search keeps for a candidate."""
+    apart: bool = True
+    """Leave out of the search what the recent sequence has already."""
+
+
+class Sized(Protocol):
+    """A module that says how wide its interest is."""
+
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class LongEvents:
+    """The long sequences of some requests, E events."""
+
+    item: Ragged  # (E,) int64, oldest first
+    age_E: Tensor  # (E,) int64, ms before the request
+    end_B: Tensor  # (B,) int64, where events that the recent sequence has begin
+
+
+class Lifelong(Ranker):
+    """Abstract. A final ranker sets up its unit and says what interest it finds."""
+
+    def __init__(self, config: LifelongConfig, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
+        """Tables and what is attended to; ``add_body`` is left to the model."""
+        super().__init__()
+        self.tasks = tasks
+        self._settings = config
+        self.embed = Embedder(space, SIDES)
+        self.attend = config.attend or tuple(space.schema.names("item"))
+        self.dim = self.embed.width(self.attend)
+        self._attended = self.columns_of(self.attend)
+        known = space.schema.sequences
+        if config.long not in known:
+            raise ConfigError(f"long: no sequence {config.long!r}; {suggest(config.long, known)}")
+
+    def add_body(self, unit: Sized) -> None:
+        """Make the body for a unit of some width."""
+        self.body = InterestMLP(
+            self._settings, self.embed, self.dim, len(self.tasks), extra=unit.width
+        )
+
+    @abstractmethod
+    def interest(
+        self, requests: Requests, candidates: Candidates, target_ND: Tensor
+    ) -> Tensor:  # (N, width of the unit)
+        """What the lifetime says of each candidate."""
+        raise NotImplementedError
+
+    def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
+        history = requests.ragged(f"{self._settings.history}.item")
+        item_NI, event_EI = self.item_vectors(candidates.item_id.values, history.values)
+        target_ND, event_ED = item_NI[:, self._attended], event_EI[:, self._attended]
+        long_NX = self.interest(requests, candidates, target_ND)
+        return self.body(self.embed, requests, candidates, item_NI, target_ND, event_ED, long_NX)
+
+    def events(self, item_E: Tensor) -> Tensor:  # (E, D)
+        """Vectors of events, of the item features that are attended to."""
+        return self.item_vectors(item_E)[0][:, self._attended]
+
+    def long_events(self, requests: Requests) -> LongEvents:
+        """The long sequences; under ``apart`` they end where the recent ones begin."""
+        item = requests.ragged(f"{self._settings.long}.item")
+        time_ms = requests.ragged(f"{self._settings.long}.time_ms")
+        age_E = time_ms.spread(requests.time_ms) - time_ms.values
+        end_B = item.offsets[1:]
+        if self._settings.apart:  # oldest first: what the recent sequence has is at the end
+            recent_E = age_E <= item.spread(self.oldest(requests))
+            end_B = end_B - ragged.segment_sum(recent_E.long(), item.offsets)
+        return LongEvents(item, age_E, end_B)
+
+    def oldest(self, requests: Requests) -> Tensor:  # (B,) int64
+        """Age in ms of the first event of the recent sequence; -1 if it is empty."""
+        time_ms = requests.ragged(f"{self._settings.history}.time_ms")
+        oldest_B = torch.full((len(requests),), -1, dtype=torch.int64)
+        some_B = time_ms.lengths > 0
+        first = time_ms.values[time_ms.offsets[:-1][some_B]]
+        oldest_B[some_B] = requests.time_ms[some_B] - first
+        return oldest_B

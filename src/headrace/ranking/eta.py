@@ -1,0 +1,62 @@
+"""End-to-end Target Attention, Chen et al., arXiv:2108.04468 and 2209.12212.
+
+SimHash turns each item vector into bits, ``h(x) = sign(x R)`` with a fixed random R for target and
+events alike; the K events of least Hamming distance are attended to. The codes follow the ranker's
+own embeddings as these learn, so that there is no index to fall behind.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ..data import Candidates, Requests
+from ..features import FeatureSpace
+from ..nn.age import buckets
+from ..nn.search import ExactSearchUnit, gather, nearest, sim_hash
+from ._lifelong import Lifelong, LifelongConfig
+
+
+@final
+class ETA(Lifelong):
+    """Search by Hamming distance of hashed embeddings."""
+
+    class Config(LifelongConfig):
+        """Settings of ETA."""
+
+        kind: Literal["eta"] = "eta"
+        bits: int = Field(default=256, ge=1, le=4096)
+        """Of a code."""
+        heads: int = Field(default=2, ge=1, le=64)
+        """Of the exact search unit."""
+        head_dim: int = Field(default=16, ge=1, le=1024)
+        """Width of queries and keys of a head."""
+        interval_dim: int = Field(default=8, ge=0, le=1024)
+        """Width of the embedding of a found event's age; 0 leaves it out."""
+
+        def build(self, space: FeatureSpace, tasks: tuple[str, ...]) -> ETA:
+            return ETA(self, space, tasks)
+
+    planes: Tensor  # (D, bits)
+
+    def __init__(self, config: Config, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
+        super().__init__(config, space, tasks)
+        self.config = config
+        self.exact = ExactSearchUnit(self.dim, config.interval_dim, config.heads, config.head_dim)
+        self.add_body(self.exact)
+        self.register_buffer("planes", torch.randn(self.dim, config.bits))
+
+    def interest(self, requests: Requests, candidates: Candidates, target_ND: Tensor) -> Tensor:
+        """What the exact search unit makes of the events of nearest code."""
+        long = self.long_events(requests)
+        event_ED = self.events(long.item.values)
+        # codes of ±1: their inner product is the number of bits less twice the Hamming distance
+        code_NS, code_ES = sim_hash(target_ND, self.planes), sim_hash(event_ED, self.planes)
+        at_NK, real_NK = nearest(
+            code_NS, candidates.item_id, code_ES, long.item, self.config.hits, long.end_B
+        )
+        age_NK = buckets(gather(long.age_E, at_NK))
+        return self.exact(target_ND, gather(event_ED, at_NK), age_NK, real_NK)
