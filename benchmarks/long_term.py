@@ -1,6 +1,6 @@
 """Rankers on planted worlds whose only evidence lies thousands of events back.
 
-    python -m benchmarks.long_term [--seeds 1] [--users 300] [--requests 12000] [--only din,sim]
+    python -m benchmarks.long_term [--seeds 1] [--users 150] [--requests 6000] [--only din,sim]
 
 A user of a world likes or dislikes each category of a ring for good, and sees it once in 5,600
 events. Rankers learn from pages of the ring in the middle of the log and are judged on the last
@@ -49,7 +49,7 @@ ATTEND = ("category", "style")
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "din": ("din", {}),
     "sim hard": ("sim", {"interval_dim": 0}),
-    "sim hard, time": ("sim", {}),
+    "sim hard + time": ("sim", {}),
     "sim soft": ("sim", {"search": "soft", "search_sample": 500}),
     "twin": ("twin", {}),
     "eta": ("eta", {}),
@@ -159,8 +159,8 @@ def main() -> None:
     """Print a line a model and, last, one JSON line."""
     options = _common.parser(__doc__)
     options.add_argument("--seeds", type=int, default=1)
-    options.add_argument("--users", type=int, default=300)
-    options.add_argument("--requests", type=int, default=12_000, help="pages to learn from")
+    options.add_argument("--users", type=int, default=150)
+    options.add_argument("--requests", type=int, default=6_000, help="pages to learn from")
     options.add_argument("--epochs", type=int, default=2)
     options.add_argument("--worlds", default="long_term", help=f"of {', '.join(WORLDS)}")
     options.add_argument("--only", default="", help="models, separated by commas; default all")

@@ -75,15 +75,16 @@ class ExactSearchUnit(nn.Module):
     """Multi-head target attention over found events, SIM (arXiv:2006.05639), eq. 6 and 7.
 
     ``z = [e ; age]``, ``s_h = softmax_k((W_b z_k) · (W_a e_a))``, ``head_h = Σ_k s_hk z_k``. A
-    candidate that nothing was found for has a learned vector of its own. Departure: logits are
-    divided by the root of a head's width.
+    candidate that nothing was found for has a learned vector of its own. Departures: logits are
+    divided by the root of a head's width; the number found joins the heads, as ``log(1 + K)``, for
+    a softmax keeps quiet about how often.
     """
 
     def __init__(self, dim: int, age_dim: int, heads: int, head_dim: int) -> None:
         """``age_dim`` 0 leaves ages out."""
         super().__init__()
         self.heads, self.scale = heads, head_dim**-0.5
-        self.width = heads * (dim + age_dim)
+        self.width = heads * (dim + age_dim) + 1
         self.age = nn.Parameter(torch.randn(NUM_AGES, age_dim) * INITIAL_SD)
         self.target = nn.Linear(dim, heads * head_dim, bias=False)
         self.event = nn.Linear(dim + age_dim, heads * head_dim, bias=False)
@@ -108,5 +109,6 @@ class ExactSearchUnit(nn.Module):
             key_RHKD, z_RKZ, real_RK = key_RHKD[row_N], z_RKZ[row_N], real_RK[row_N]
         logit_NHK = (key_RHKD @ query_NHD.unsqueeze(-1)).squeeze(-1)
         value_N1KZ = z_RKZ.unsqueeze(1)
-        interest_NX = attend(logit_NHK, value_N1KZ, real_RK)
+        count_N1 = real_RK.sum(1, keepdim=True).float().log1p()
+        interest_NX = torch.cat([attend(logit_NHK, value_N1KZ, real_RK), count_N1], dim=1)
         return torch.where(real_RK.any(1, keepdim=True), interest_NX, self.nothing)
