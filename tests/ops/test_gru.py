@@ -94,7 +94,9 @@ def test_attention_of_nothing_leaves_the_state_bit_for_bit():
 def test_under_aigru_a_weightless_input_still_moves_the_state():
     """The paper's reason to gate the update instead (section 4.3)."""
     given = inputs([(9, 4)])
-    state_PH, _ = gru.scan(gru.AIGRU, *given[:3], torch.zeros_like(given[3]).requires_grad_(), *given[4:])
+    state_PH, _ = gru.scan(
+        gru.AIGRU, *given[:3], torch.zeros_like(given[3]).requires_grad_(), *given[4:]
+    )
     assert not torch.equal(state_PH[0], state_PH[1])
 
 
