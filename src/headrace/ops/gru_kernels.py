@@ -64,44 +64,43 @@ def _sigmoid(x: Any, c: tuple[Any, ...]) -> Any:
 
 
 @_leaf
-def _product(a_RK: Array, b_KJ: Array, out_RJ: Array, rows: int) -> None:
-    """The product of the first ``rows`` rows, four columns of a at a time."""
-    inner, width = b_KJ.shape
-    fours = inner // 4
-    for i in range(rows):
-        for j in range(width):
-            out_RJ[i, j] = 0
-        for q in range(fours):
-            k = 4 * q
-            a, b, c, d = a_RK[i, k], a_RK[i, k + 1], a_RK[i, k + 2], a_RK[i, k + 3]
-            for j in range(width):
-                out_RJ[i, j] += (
-                    a * b_KJ[k, j] + b * b_KJ[k + 1, j] + c * b_KJ[k + 2, j] + d * b_KJ[k + 3, j]
-                )
-        for k in range(4 * fours, inner):
-            a = a_RK[i, k]
-            for j in range(width):
-                out_RJ[i, j] += a * b_KJ[k, j]
+def _add_product(a_RK: Array, b_KJ: Array, out_RJ: Array, rows: int, inner: int) -> None:
+    """Add the product of the first ``rows`` rows and ``inner`` columns of a with b.
 
-
-@_leaf
-def _add_outer(a_RK: Array, b_RJ: Array, out_KJ: Array, rows: int) -> None:
-    """Add ``aᵀ b`` of the first ``rows`` rows, four of them at a time."""
-    inner, width = out_KJ.shape
-    fours = rows // 4
-    for q in range(fours):
-        i = 4 * q
-        for k in range(inner):
-            a, b, c, d = a_RK[i, k], a_RK[i + 1, k], a_RK[i + 2, k], a_RK[i + 3, k]
+    Four rows by four columns at a time: four additions for each number of b that is loaded.
+    """
+    width = b_KJ.shape[1]
+    for y in range(rows // 4):
+        i = 4 * y
+        for z in range(inner // 4):
+            k = 4 * z
+            a0, a1 = a_RK[i, k], a_RK[i, k + 1]
+            a2, a3 = a_RK[i, k + 2], a_RK[i, k + 3]
+            b0, b1 = a_RK[i + 1, k], a_RK[i + 1, k + 1]
+            b2, b3 = a_RK[i + 1, k + 2], a_RK[i + 1, k + 3]
+            c0, c1 = a_RK[i + 2, k], a_RK[i + 2, k + 1]
+            c2, c3 = a_RK[i + 2, k + 2], a_RK[i + 2, k + 3]
+            d0, d1 = a_RK[i + 3, k], a_RK[i + 3, k + 1]
+            d2, d3 = a_RK[i + 3, k + 2], a_RK[i + 3, k + 3]
             for j in range(width):
-                out_KJ[k, j] += (
-                    a * b_RJ[i, j] + b * b_RJ[i + 1, j] + c * b_RJ[i + 2, j] + d * b_RJ[i + 3, j]
-                )
-    for i in range(4 * fours, rows):
-        for k in range(inner):
-            a = a_RK[i, k]
+                e, f, g, h = b_KJ[k, j], b_KJ[k + 1, j], b_KJ[k + 2, j], b_KJ[k + 3, j]
+                out_RJ[i, j] += a0 * e + a1 * f + a2 * g + a3 * h
+                out_RJ[i + 1, j] += b0 * e + b1 * f + b2 * g + b3 * h
+                out_RJ[i + 2, j] += c0 * e + c1 * f + c2 * g + c3 * h
+                out_RJ[i + 3, j] += d0 * e + d1 * f + d2 * g + d3 * h
+        for k in range(4 * (inner // 4), inner):
+            a0, b0, c0, d0 = a_RK[i, k], a_RK[i + 1, k], a_RK[i + 2, k], a_RK[i + 3, k]
             for j in range(width):
-                out_KJ[k, j] += a * b_RJ[i, j]
+                e = b_KJ[k, j]
+                out_RJ[i, j] += a0 * e
+                out_RJ[i + 1, j] += b0 * e
+                out_RJ[i + 2, j] += c0 * e
+                out_RJ[i + 3, j] += d0 * e
+    for i in range(4 * (rows // 4), rows):
+        for k in range(inner):
+            a0 = a_RK[i, k]
+            for j in range(width):
+                out_RJ[i, j] += a0 * b_KJ[k, j]
 
 
 @_leaf
@@ -140,7 +139,9 @@ def forward(
         for t in range(length_N[order_N[block]]):
             while length_N[order_N[block + alive - 1]] <= t:
                 alive -= 1
-            _product(h_RH, weight_HG, q_RG, alive)
+            rows = 4 * ((alive + 3) // 4)  # those beyond the living are computed and not used
+            q_RG[:rows] = 0
+            _add_product(h_RH, weight_HG, q_RG, rows, width)
             for i in range(alive):
                 n = order_N[block + i]
                 e = start_N[n] + t
@@ -230,11 +231,12 @@ def backward(
     width, size = weight_HG.shape[0], start_N.shape[0]
     kind = x_E3H.dtype
     h_RH, dh_RH = np.empty((BLOCK, width), kind), np.empty((BLOCK, width), kind)
-    back_RH, gate_3H, di_3H = dh_RH.copy(), np.empty((3, width), kind), np.empty((3, width), kind)
+    gate_3H, di_3H = np.empty((3, width), kind), np.empty((3, width), kind)
     q_RG, dq_RG = np.empty((BLOCK, 3 * width), kind), np.empty((BLOCK, 3 * width), kind)
     q_R3H, dq_R3H = q_RG.reshape(BLOCK, 3, width), dq_RG.reshape(BLOCK, 3, width)
     for block in range(0, size, BLOCK):
         most, alive = min(BLOCK, size - block), 0
+        h_RH[:], dq_RG[:] = 0, 0  # of rows not yet alive
         for t in range(length_N[order_N[block]] - 1, -1, -1):
             while alive < most and length_N[order_N[block + alive]] > t:
                 dh_RH[alive] = 0
@@ -248,7 +250,9 @@ def backward(
                 if state_grad_PH.shape[0] > 0:
                     for k in range(width):
                         dh_RH[i, k] += state_grad_PH[p, k]
-            _product(h_RH, weight_HG, q_RG, alive)
+            rows = 4 * ((alive + 3) // 4)  # those beyond the living are computed and not used
+            q_RG[:rows] = 0
+            _add_product(h_RH, weight_HG, q_RG, rows, width)
             for i in range(alive):
                 n = order_N[block + i]
                 e = start_N[n] + t
@@ -277,8 +281,5 @@ def backward(
                         x_grad_E3H[e, g, k] += scale * di_3H[g, k]
                     for k in range(width):
                         bias_grad_3H[g, k] += di_3H[g, k]
-            _product(dq_RG, weight_GH, back_RH, alive)
-            _add_outer(h_RH, dq_RG, weight_grad_HG, alive)
-            for i in range(alive):
-                for k in range(width):
-                    dh_RH[i, k] += back_RH[i, k]
+            _add_product(h_RH.T, dq_RG, weight_grad_HG, width, rows)
+            _add_product(dq_RG, weight_GH, dh_RH, rows, 3 * width)
