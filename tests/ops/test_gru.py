@@ -112,7 +112,7 @@ def test_attention_of_one_is_a_plain_gru(mode):
 
 def test_the_plain_scan_is_pytorchs_gru():
     """PyTorch blends by the update gate's complement and has its gates in another order."""
-    x_EG, weight_HG, bias_G, _, start_N, length_N = inputs([(6, 1), (6, 1)], width=4)
+    _, weight_HG, bias_G, *_ = inputs([(6, 1), (6, 1)], width=4)
     other = nn.GRU(4, 4, batch_first=True)
     u, r, h = weight_HG.chunk(3, 1)
     bu, br, bh = bias_G.chunk(3)

@@ -128,6 +128,7 @@ def forward(
     state_PH: Array,
     last_NH: Array,
 ) -> None:
+    """Write every state and the last of each row; see ``gru.py``."""
     width, size = weight_HG.shape[0], start_N.shape[0]
     h_RH = np.empty((BLOCK, width), x_E3H.dtype)
     q_RG = np.empty((BLOCK, 3 * width), x_E3H.dtype)
@@ -228,6 +229,7 @@ def backward(
     bias_grad_3H: Array,
     attention_grad_NL: Array,
 ) -> None:
+    """Write the gradients of x, weights, bias and attention, given those of the states."""
     width, size = weight_HG.shape[0], start_N.shape[0]
     kind = x_E3H.dtype
     h_RH, dh_RH = np.empty((BLOCK, width), kind), np.empty((BLOCK, width), kind)

@@ -1,11 +1,11 @@
 """Deep Interest Evolution Network, Zhou et al., AAAI 2019, arXiv:1809.03672.
 
-A GRU over the history (section 4.2), its states trained to know the next event by an auxiliary loss
-(eq. 6), then a second GRU led by attention to the candidate (section 4.3, eqs. 9-16). The first runs
-once a request, and so does the projection of its states; the second once a candidate. Differences:
-the auxiliary loss is the mean over a history's steps, as in the authors' code, not their sum; its
-negatives are uniform over the catalogue, as in the public experiments; the event's age is an input
-of the first GRU; one logit a task.
+A GRU over the history (section 4.2), its states trained to know the next event by an auxiliary
+loss (eq. 6), then a second GRU led by attention to the candidate (section 4.3, eqs. 9-16). The first
+runs once a request, and so does the projection of its states; the second once a candidate.
+Differences: the auxiliary loss is the mean over a history's steps, as in the authors' code, not
+their sum; its negatives are uniform over the catalogue, as in the public experiments; the event's
+age is an input of the first GRU; one logit a task.
 """
 
 from __future__ import annotations
