@@ -59,7 +59,7 @@ def test_noise_is_deleted_and_truth_kept():
 
 
 def test_scores_are_the_papers_formula(tiny_samples):
-    """Equation 2, from the features of one candidate at a time, nothing added up beforehand."""
+    """From the features of one candidate at a time, nothing added up beforehand."""
     torch.manual_seed(1)
     model = LSPLM.Config(regions=3).build(tiny_samples.space, ("click", "buy")).eval()
     model.bias.data.normal_()

@@ -175,7 +175,7 @@ def test_shrinkage_of_what_is_no_table_is_refused():
 
 
 def test_shrinkage_under_adam_is_refused():
-    with pytest.raises(ConfigError, match="training.table_optimizer: .*rowwise_adagrad"):
+    with pytest.raises(ConfigError, match=r"training\.table_optimizer: .*rowwise_adagrad"):
         Optimizer(Shrunk(sparse=True), Training(table_optimizer="sparse_adam"))
 
 

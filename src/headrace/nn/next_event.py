@@ -16,7 +16,7 @@ Scorer = Literal["mlp", "inner"]
 
 @final
 class NextEvent(nn.Module):
-    """Tells the next event from a drawn one by the state before it (DIEN, eq. 6).
+    """Tells the next event from a drawn one by the state before it (DIEN, arXiv:1809.03672).
 
     inner: ``hᵀe``, the paper, which asks for a state as wide as an event. mlp: a network of
     ``[h; e]``, 100-50-1, the authors' code, with ReLU for its sigmoids and without its batch norm.

@@ -8,7 +8,7 @@ Row n reads the events ``start_N[n] + t`` for ``t < length_N[n]`` and starts fro
     u = σ(i_u + h U_u)   r = σ(i_r + h U_r)   h̃ = tanh(i_h + r ∘ (h U_h))   h ← (1 - ũ) ∘ h + ũ ∘ h̃
 
 with ``i = x + b``, or ``i = a x + b`` under ``aigru``; ũ is ``a u`` under ``augru``, ``a`` under
-``agru`` and otherwise ``u`` (DIEN, arXiv:1809.03672, eqs. 2-5 and 12-16). Several rows may read the
+``agru`` and otherwise ``u`` (DIEN, arXiv:1809.03672). Several rows may read the
 same events: what the events say, ``x``, is projected once, and the rows are the candidates.
 
 On CPU the scan and its gradient are one Numba kernel each, in ``gru_kernels.py``. Elsewhere, and as

@@ -1,11 +1,11 @@
 """Deep Interest Evolution Network, Zhou et al., AAAI 2019, arXiv:1809.03672.
 
-A GRU over the history (section 4.2), its states trained to know the next event by an auxiliary
-loss (eq. 6), then a second GRU led by attention to the candidate (section 4.3, eqs. 9-16). The first
-runs once a request, and so does the projection of its states; the second once a candidate.
-Differences: the auxiliary loss is the mean over a history's steps, as in the authors' code, not
-their sum; its negatives are uniform over the catalogue, as in the public experiments; the event's
-age is an input of the first GRU; one logit a task.
+A GRU over the history, its states trained to know the next event by an auxiliary loss ("Interest
+Extractor Layer"), then a second GRU led by attention to the candidate ("Interest Evolving Layer").
+The first runs once a request, and so does the projection of its states; the second once a
+candidate. Differences: the auxiliary loss is the mean over a history's steps, as in the authors'
+code, not their sum; its negatives are uniform over the catalogue, as in the public experiments; the
+event's age is an input of the first GRU; one logit a task.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class DIEN(Ranker):
 
 
 def attention(targets: Ragged, states: Ragged) -> Tensor:  # (N, L)
-    """Softmax over a request's states of their products with each of its candidates (eq. 9)."""
+    """Softmax over a request's states of their products with each of its candidates."""
     state_BLH, mask_BL = ragged.pad(states.values, states.offsets)
     row_C, at_CM, place_N = chunks(targets.offsets, CHUNK)
     logit_CML = targets.values[at_CM] @ state_BLH[row_C].transpose(1, 2)

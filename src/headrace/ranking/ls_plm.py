@@ -1,12 +1,11 @@
 """Large-scale piece-wise linear model, Gai et al. 2017, arXiv:1704.05194; also called MLR.
 
-``p(y = 1 | x) = Σ_j softmax_j(u_jᵀ x) σ(w_jᵀ x)`` over one-hot features (section 2.1): the gate
-``u`` cuts the space into regions, each with a logistic regression ``w`` of its own. L2,1 deletes
-features with all their weights, L1 thins out the rest (section 2.2). The weights of user and
-context are added up once a request, in training and in serving: the common-feature trick of section
-3.2. Differences: a proximal step on the rows a batch touched, after a gradient step, instead of the
-authors' whole-batch LBFGS over directional derivatives; a row holds the weights of all tasks; a
-bias for each region, which is not penalised.
+``p(y = 1 | x) = Σ_j softmax_j(u_jᵀ x) σ(w_jᵀ x)`` over one-hot features: the gate ``u`` cuts the
+space into regions, each with a logistic regression ``w`` of its own. L2,1 deletes features with all
+their weights, L1 thins out the rest. The weights of user and context are added up once a request,
+in training and in serving: the common-feature trick. Differences: a proximal step on the rows a
+batch touched, after a gradient step, instead of the authors' whole-batch LBFGS over directional
+derivatives; a row holds the weights of all tasks; a bias for each region, which is not penalised.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class DecaysTables(Protocol):
 
 @runtime_checkable
 class ShrinksTables(Protocol):
-    """A model that asks for tables of few rows and few weights: L2,1 and L1 (LS-PLM, eq. 4).
+    """A model that asks for tables of few rows and few weights: L2,1 and L1 (LS-PLM).
 
     After an update each touched row takes the proximal step of both penalties at its own step size:
     that minimises the mean loss plus ``Σ_j p_j (λ ‖w_j‖₂ + β ‖w_j‖₁)``, with ``p_j`` the share of
