@@ -38,14 +38,11 @@ def _constants(kind: type[np.floating[Any]]) -> tuple[Any, ...]:
 
 #: In the kernel's own precision: a float64 literal would make float32 arithmetic double.
 CONSTANTS = {torch.float32: _constants(np.float32), torch.float64: _constants(np.float64)}
-_HOW: dict[str, Any] = {
-    "nogil": True,
-    "fastmath": {"contract", "reassoc"},
-    "error_model": "numpy",
-}
-_entry = njit(cache=True, **_HOW)
+_HOW: dict[str, Any] = {"fastmath": {"contract", "reassoc"}, "error_model": "numpy"}
+_entry = njit(cache=True, nogil=True, **_HOW)
 #: Called by entries only and allocating nothing; counting references would cost more than the work.
-_leaf = njit(_nrt=False, forceinline=True, no_cfunc_wrapper=True, **_HOW)
+_LEAF: dict[str, Any] = {"_nrt": False, "forceinline": True, "no_cfunc_wrapper": True, **_HOW}
+_leaf = njit(nogil=True, **_LEAF)
 
 
 @_leaf
@@ -161,6 +158,29 @@ def forward(
 
 
 @_leaf
+def _gates(
+    scale: Any,
+    c: tuple[Any, ...],
+    i: int,
+    e: Any,
+    x_E3H: Array,
+    bias_3H: Array,
+    q_R3H: Array,
+    gate_3H: Array,
+) -> None:
+    """Update gate, reset gate and proposed state of row i at event e."""
+    for k in range(gate_3H.shape[1]):
+        x = scale * x_E3H[e, 0, k] + bias_3H[0, k]
+        gate_3H[0, k] = _sigmoid(x + q_R3H[i, 0, k], c)
+    for k in range(gate_3H.shape[1]):
+        x = scale * x_E3H[e, 1, k] + bias_3H[1, k]
+        gate_3H[1, k] = _sigmoid(x + q_R3H[i, 1, k], c)
+    for k in range(gate_3H.shape[1]):
+        x = scale * x_E3H[e, 2, k] + bias_3H[2, k]
+        gate_3H[2, k] = _tanh(x + gate_3H[1, k] * q_R3H[i, 2, k], c)
+
+
+@_leaf
 def _gate_gradients(
     mode: int,
     factor: Any,
@@ -260,15 +280,7 @@ def backward(
                 e = start_N[n] + t
                 a = attention_NL[n, t] if mode != PLAIN else c[13]
                 scale, factor, term = _blend(mode, a, c)
-                for k in range(width):
-                    x = scale * x_E3H[e, 0, k] + bias_3H[0, k]
-                    gate_3H[0, k] = _sigmoid(x + q_R3H[i, 0, k], c)
-                for k in range(width):
-                    x = scale * x_E3H[e, 1, k] + bias_3H[1, k]
-                    gate_3H[1, k] = _sigmoid(x + q_R3H[i, 1, k], c)
-                for k in range(width):
-                    x = scale * x_E3H[e, 2, k] + bias_3H[2, k]
-                    gate_3H[2, k] = _tanh(x + gate_3H[1, k] * q_R3H[i, 2, k], c)
+                _gates(scale, c, i, e, x_E3H, bias_3H, q_R3H, gate_3H)
                 da = _gate_gradients(
                     mode, factor, term, c, i, h_RH, dh_RH, gate_3H, q_R3H, di_3H, dq_R3H
                 )
