@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from headrace.ops.embedding_rows import (
     rowwise_adagrad,
     rowwise_adagrad_reference,
+    shrink_rows,
+    shrink_rows_reference,
     slots,
     sum_rows,
     sum_rows_reference,
@@ -61,6 +63,39 @@ def test_adagrad_equals_the_reference(dtype: torch.dtype, rows: set[int], width:
         rowwise_adagrad_reference(reference, reference_total, row_K, grad_KD, 0.1, 1e-8)
     torch.testing.assert_close(ours, reference)
     torch.testing.assert_close(total, reference_total)
+
+
+@compiles
+@given(
+    rows=st.sets(st.integers(0, ROWS - 1)),
+    width=st.integers(1, 5),
+    l1=st.sampled_from([0.0, 0.3, 9.0]),
+    l21=st.sampled_from([0.0, 0.5, 9.0]),
+)
+def test_shrinking_equals_the_reference(rows: set[int], width: int, l1: float, l21: float):
+    row_K = torch.tensor(sorted(rows), dtype=torch.int64)
+    rate_K = torch.linspace(0.1, 2.0, len(rows))
+    ours, reference = values(ROWS, width), values(ROWS, width)
+    ours[3] = reference[3] = 0.0
+    shrink_rows(ours, row_K, rate_K, l1, l21)
+    shrink_rows_reference(reference, row_K, rate_K, l1, l21)
+    torch.testing.assert_close(ours, reference)
+    assert torch.equal(ours == 0, reference == 0)
+
+
+def test_shrinking_is_the_proximal_point():
+    """No nearby row has a smaller ``‖v - w‖² / 2 rate + l1 ‖v‖₁ + l21 ‖v‖₂``."""
+    before_D = torch.tensor([0.9, -0.4, 0.05, 0.3])
+    weight_RD = before_D.clone().unsqueeze(0)
+    shrink_rows(weight_RD, torch.tensor([0]), torch.tensor([0.5]), 0.2, 0.6)
+
+    def cost(v_D: torch.Tensor) -> torch.Tensor:
+        return (v_D - before_D).square().sum() + 0.2 * v_D.abs().sum() + 0.6 * v_D.norm()
+
+    best = cost(weight_RD[0])
+    assert weight_RD[0, 2] == 0
+    for step in 0.01 * torch.randn(200, 4, generator=torch.Generator().manual_seed(1)):
+        assert cost(weight_RD[0] + step) > best
 
 
 def test_elsewhere_than_on_cpu_pytorch_does_it():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from headrace.errors import ConfigError
 from headrace.training import Training
 from headrace.training.optim import Optimizer, RowwiseAdagrad
 
@@ -31,6 +32,13 @@ class Decayed(Table):
 
     def table_decay(self) -> Mapping[str, tuple[float, Tensor]]:
         return {"table.weight": (0.3, torch.arange(ROWS))}
+
+
+class Shrunk(Table):
+    """Asks for LS-PLM's penalties."""
+
+    def table_shrinkage(self) -> Mapping[str, tuple[float, float]]:
+        return {"table.weight": (0.4, 0.9)}
 
 
 def ids(step: int) -> Tensor:
@@ -134,6 +142,41 @@ def test_decay_of_what_is_no_table_is_refused():
 
     with pytest.raises(ValueError, match=r"top\.weight is not a sparse table"):
         Optimizer(Wrong(sparse=True), Training())
+
+
+@pytest.mark.parametrize("rule", ["rowwise_adagrad", "sgd"])
+def test_shrinkage_is_a_proximal_step_at_each_rows_own_rate(rule: str):
+    plain, shrunk = Table(sparse=True), Shrunk(sparse=True)
+    before = plain.table.weight.detach().clone()
+    for model in (plain, shrunk):
+        train(model, steps=1, table_optimizer=rule)
+    grad = Table(sparse=False)
+    grad(ids(0)).backward()
+    rates = {
+        "sgd": torch.full((ROWS,), 0.1),
+        "rowwise_adagrad": 0.1 / (grad.table.weight.grad.square().mean(1).sqrt() + 1e-8),
+    }
+    touched, expected = ids(0).unique(), plain.table.weight.detach().clone()
+    for j in touched.tolist():
+        rate, w = float(rates[rule][j]), expected[j]
+        w = w.sign() * (w.abs() - 0.4 * rate).clamp(min=0)
+        expected[j] = w * max(0.0, 1 - 0.9 * rate / float(w.norm().clamp(min=1e-12)))
+    torch.testing.assert_close(shrunk.table.weight, expected)
+    assert torch.equal(shrunk.table.weight[-2:], before[-2:])
+
+
+def test_shrinkage_of_what_is_no_table_is_refused():
+    class Wrong(Table):
+        def table_shrinkage(self) -> Mapping[str, tuple[float, float]]:
+            return {"top.weight": (0.1, 0.1)}
+
+    with pytest.raises(ValueError, match=r"top\.weight is not a sparse table"):
+        Optimizer(Wrong(sparse=True), Training())
+
+
+def test_shrinkage_under_adam_is_refused():
+    with pytest.raises(ConfigError, match=r"training\.table_optimizer: .*rowwise_adagrad"):
+        Optimizer(Shrunk(sparse=True), Training(table_optimizer="sparse_adam"))
 
 
 def test_a_dense_gradient_on_a_sparse_table_is_refused():

@@ -99,6 +99,11 @@ class Embedder(nn.Module):
                 self.counts[table] = self.counts[table] + seen if table in self.counts else seen
 
 
+def sum_features(vector_NF: Tensor, width: int) -> Tensor:  # (N, width)
+    """Add up the vectors of several features that lie side by side, all of one width."""
+    return vector_NF.reshape(len(vector_NF), vector_NF.shape[1] // width, width).sum(1)
+
+
 def distinct(*item: Tensor) -> tuple[Tensor, list[Tensor]]:
     """The distinct items of several columns, and each column as places among them.
 

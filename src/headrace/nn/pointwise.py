@@ -57,14 +57,18 @@ class Pointwise(nn.Module, ABC):
         self.eval()
         size = len(self.embed.item_ids)
         steps = [torch.arange(a, min(a + chunk, size)) for a in range(0, size, chunk)]
-        self._frozen = torch.cat([self.embed.items(items) for items in steps])
+        self._frozen = torch.cat([self.encode_items(items) for items in steps])
+
+    def encode_items(self, item_N: Tensor) -> Tensor:  # (N, D_item)
+        """What the model makes of an item alone; by default its features, side by side."""
+        return self.embed.items(item_N)
 
     def item_vectors(self, *item: Tensor) -> list[Tensor]:
-        """Vectors of all item features for several columns of items, ``(n, D_item)`` each."""
+        """What ``encode_items`` makes of several columns of items, ``(n, D_item)`` each."""
         if self._frozen is not None:
             return [self._frozen[i] for i in item]
         items_U, places = distinct(*item)
-        vector_UD = self.embed.items(items_U)
+        vector_UD = self.encode_items(items_U)
         return [vector_UD[place] for place in places]
 
     def columns_of(self, names: Sequence[str]) -> slice | Tensor:

@@ -3,7 +3,7 @@
   R  rows of the table    N  look-ups in a batch, repeats included
   D  embedding width      K  distinct rows among them
 
-On CPU the two operations are one pass each in Numba; elsewhere, and as the reference in the tests,
+On CPU the operations are one pass each in Numba; elsewhere, and as the reference in the tests,
 they are a few PyTorch calls.
 """
 
@@ -67,6 +67,28 @@ def rowwise_adagrad_reference(
     weight_RD.index_add_(0, row_K, grad_KD / scale_K.unsqueeze(1), alpha=-rate)
 
 
+def shrink_rows(weight_RD: Tensor, row_K: Tensor, rate_K: Tensor, l1: float, l21: float) -> None:
+    """Proximal step of ``l1 · Σ_d |w_rd| + l21 · ‖w_r‖₂`` on distinct rows, in place.
+
+    Row r is soft-thresholded by ``rate · l1``, then multiplied by
+    ``max(0, 1 - rate · l21 / ‖w_r‖)``, ``rate_K`` being the step size of each row.
+    """
+    if weight_RD.device.type != "cpu":
+        return shrink_rows_reference(weight_RD, row_K, rate_K, l1, l21)
+    _shrink_rows(weight_RD.numpy(), row_K.numpy(), rate_K.numpy(), l1, l21)
+
+
+def shrink_rows_reference(
+    weight_RD: Tensor, row_K: Tensor, rate_K: Tensor, l1: float, l21: float
+) -> None:
+    """The same in plain PyTorch."""
+    rate_K1, weight_KD = rate_K.unsqueeze(1), weight_RD[row_K]
+    weight_KD = weight_KD.sign() * (weight_KD.abs() - rate_K1 * l1).clamp(min=0)
+    norm_K1 = weight_KD.norm(dim=1, keepdim=True)
+    scale_K1 = torch.where(norm_K1 > 0, 1 - rate_K1 * l21 / norm_K1, 0.0).clamp(min=0)
+    weight_RD[row_K] = weight_KD * scale_K1
+
+
 @njit(cache=True, nogil=True)
 def _sum_rows(row_N: Array, value_ND: Array, slot_R: Array, row_K: Array, sum_KD: Array) -> int:
     width, k = value_ND.shape[1], 0
@@ -102,3 +124,18 @@ def _rowwise_adagrad(
         scale = rate / (np.sqrt(total_R[row]) + eps)
         for d in range(width):
             weight_RD[row, d] -= scale * grad_KD[k, d]
+
+
+@njit(cache=True, nogil=True)
+def _shrink_rows(weight_RD: Array, row_K: Array, rate_K: Array, l1: float, l21: float) -> None:
+    width = weight_RD.shape[1]
+    for k in range(row_K.shape[0]):
+        row, less, square = row_K[k], rate_K[k] * l1, 0.0
+        for d in range(width):
+            size = abs(weight_RD[row, d]) - less
+            weight_RD[row, d] = np.copysign(size, weight_RD[row, d]) if size > 0 else 0.0
+            square += weight_RD[row, d] * weight_RD[row, d]
+        norm, less = np.sqrt(square), rate_K[k] * l21
+        scale = 1 - less / norm if norm > less else 0.0
+        for d in range(width):
+            weight_RD[row, d] *= scale

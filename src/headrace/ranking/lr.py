@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..data import Candidates, Requests
 from ..features import FeatureSpace
-from ..nn.embedder import Embedder
+from ..nn.embedder import Embedder, sum_features
 from ._base import Ranker, RankerConfig
 
 
@@ -32,7 +32,11 @@ class LR(Ranker):
         self.bias = nn.Parameter(torch.zeros(len(tasks)))
 
     def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
-        [item_NF] = self.item_vectors(candidates.item_id.values)
-        request_NF = candidates.item_id.spread(self.embed.request(requests))
-        weight_NF = torch.cat([request_NF, item_NF, self.embed.cross(candidates)], dim=-1)
-        return weight_NF.unflatten(-1, (-1, len(self.tasks))).sum(1) + self.bias
+        [item_NT] = self.item_vectors(candidates.item_id.values)
+        request_BT = sum_features(self.embed.request(requests), len(self.tasks))
+        cross_NT = sum_features(self.embed.cross(candidates), len(self.tasks))
+        return candidates.item_id.spread(request_BT) + item_NT + cross_NT + self.bias
+
+    def encode_items(self, item_N: Tensor) -> Tensor:  # (N, T)
+        """The sum of an item's weights."""
+        return sum_features(self.embed.items(item_N), len(self.tasks))

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from ..ops.embedding_rows import rowwise_adagrad, slots, sum_rows
+from ..errors import ConfigError
+from ..ops.embedding_rows import rowwise_adagrad, shrink_rows, slots, sum_rows
 from .settings import Training
 
 Parameters = Sequence[nn.Parameter]
@@ -33,6 +34,20 @@ class DecaysTables(Protocol):
         ...
 
 
+@runtime_checkable
+class ShrinksTables(Protocol):
+    """A model that asks for tables of few rows and few weights: L2,1 and L1 (LS-PLM).
+
+    After an update each touched row takes the proximal step of both penalties at its own step size:
+    that minimises the mean loss plus ``Σ_j p_j (λ ‖w_j‖₂ + β ‖w_j‖₁)``, with ``p_j`` the share of
+    batches in which row j occurs. Weights become exactly zero.
+    """
+
+    def table_shrinkage(self) -> Mapping[str, tuple[float, float]]:
+        """Parameter name -> (β, λ)."""
+        ...
+
+
 class RowwiseAdagrad(torch.optim.Optimizer):
     """Adagrad (Duchi et al. 2011, fig. 1) with one accumulator a row instead of one a weight.
 
@@ -43,6 +58,12 @@ class RowwiseAdagrad(torch.optim.Optimizer):
 
     def __init__(self, params: Parameters, lr: float, eps: float = 1e-8) -> None:
         super().__init__(params, {"lr": lr, "eps": eps})
+
+    def row_rates(self, param: Tensor, row_K: Tensor) -> Tensor:  # (K,)
+        """The step size of each row in the last update: ``η / (√G_r + eps)``."""
+        [group] = self.param_groups
+        total_K: Tensor = self.state[param]["total"][row_K]
+        return group["lr"] / (total_K.sqrt() + group["eps"])
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -82,6 +103,7 @@ class Optimizer:
         self.dense = [p for p in named.values() if id(p) not in sparse]
         self._slots = {name: slots(len(p)) for name, p in self.tables.items()}
         self._decay = self._checked_decay(model)
+        self._shrinkage = self._checked_shrinkage(model, config)
         self._rules: dict[str, tuple[torch.optim.Optimizer, float]] = {}
         if self.dense:
             self._rules["dense"] = _dense_rule(self.dense, config), config.learning_rate
@@ -98,6 +120,21 @@ class Optimizer:
                     f"table_decay: {name} is not a sparse table of {len(count_R)} rows"
                 )
         return decay
+
+    def _checked_shrinkage(
+        self, model: nn.Module, config: Training
+    ) -> Mapping[str, tuple[float, float]]:
+        shrinkage = model.table_shrinkage() if isinstance(model, ShrinksTables) else {}
+        for name in shrinkage:
+            if name not in self.tables:
+                raise ValueError(f"table_shrinkage: {name} is not a sparse table")
+        if shrinkage and config.table_optimizer == "sparse_adam":
+            raise ConfigError(
+                'training.table_optimizer: "sparse_adam" steps at another size in each weight of a '
+                "row, by which this model's L1 and L2,1 cannot shrink the row; use "
+                '"rowwise_adagrad" or "sgd", or set the penalties to 0'
+            )
+        return shrinkage
 
     def sum_rows(self) -> None:
         """Leave each table one gradient row per touched row."""
@@ -138,7 +175,20 @@ class Optimizer:
             for group in rule.param_groups:
                 group["lr"] = learning_rate * rate
             rule.step()
+        self._shrink()
         self._drop_gradients()
+
+    def _shrink(self) -> None:
+        """Take the proximal step of the penalties on the rows that were just updated."""
+        for name, (l1, l21) in self._shrinkage.items():
+            param = self.tables[name]
+            if param.grad is not None:
+                rule, row_K = self._rules["tables"][0], param.grad.indices()[0]
+                if isinstance(rule, RowwiseAdagrad):
+                    rate_K = rule.row_rates(param, row_K)
+                else:
+                    rate_K = param.new_full(row_K.shape, rule.param_groups[0]["lr"])
+                shrink_rows(param.detach(), row_K, rate_K, l1, l21)
 
     def _drop_gradients(self) -> None:
         for param in (*self.dense, *self.tables.values()):

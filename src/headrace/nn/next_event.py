@@ -1,0 +1,62 @@
+"""DIEN's auxiliary loss: each state of a history should know the event that comes next."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..ops import ragged
+from .mlp import mlp
+
+Scorer = Literal["mlp", "inner"]
+
+
+@final
+class NextEvent(nn.Module):
+    """Tells the next event from a drawn one by the state before it (DIEN, arXiv:1809.03672).
+
+    inner: ``hᵀe``, the paper, which asks for a state as wide as an event. mlp: a network of
+    ``[h; e]``, 100-50-1, the authors' code, with ReLU for its sigmoids and without its batch norm.
+    """
+
+    def __init__(self, scorer: Scorer, state: int, item: int) -> None:
+        super().__init__()
+        self.net = mlp(state + item, 100, 50, 1) if scorer == "mlp" else None
+
+    def forward(
+        self, state_EH: Tensor, event_ED: Tensor, other_ED: Tensor, offsets: Tensor
+    ) -> Tensor:  # (B,)
+        """Cross-entropy of a row's steps, their mean; 0 for a row of fewer than two events.
+
+        ``other_ED`` holds, in each event's place, an item that was not the event. A row's last
+        state is not asked: what comes after it is the label's business.
+        """
+        lengths_B = offsets.diff()
+        asked_E = torch.ones(len(state_EH), dtype=torch.bool)
+        asked_E[offsets[1:][lengths_B > 0] - 1] = False
+        at_M = torch.nonzero(asked_E)[:, 0]
+        state_MH = state_EH[at_M]
+        true_M = self._score(state_MH, event_ED[at_M + 1])
+        false_M = self._score(state_MH, other_ED[at_M + 1])
+        steps_B = (lengths_B - 1).clamp(min=0)
+        steps = torch.cat([steps_B.new_zeros(1), steps_B.cumsum(0)])
+        total_B = ragged.segment_sum(F.softplus(-true_M) + F.softplus(false_M), steps)
+        return total_B / steps_B.clamp(min=1)
+
+    def _score(self, state_MH: Tensor, item_MD: Tensor) -> Tensor:  # (M,)
+        if self.net is None:
+            return (state_MH * item_MD).sum(1)
+        return self.net(torch.cat([state_MH, item_MD], dim=1)).squeeze(1)
+
+
+def others(item_E: Tensor, num_items: int) -> Tensor:  # (E,) int64
+    """For each item another, uniform over the catalogue; item 0, the unknown, is never drawn.
+
+    Draws from PyTorch's generator, which training seeds anew for every step. ``num_items`` counts
+    the unknown and is at least 3.
+    """
+    drawn_E = torch.randint(1, num_items - 1, item_E.shape)
+    return drawn_E + (drawn_E >= item_E.clamp(min=1))
