@@ -12,6 +12,7 @@ from ..ops import ragged
 from .mlp import mlp
 
 Scorer = Literal["mlp", "inner"]
+HIDDEN = (100, 50)  # widths of the network
 
 
 @final
@@ -24,7 +25,11 @@ class NextEvent(nn.Module):
 
     def __init__(self, scorer: Scorer, state: int, item: int) -> None:
         super().__init__()
-        self.net = mlp(state + item, 100, 50, 1) if scorer == "mlp" else None
+        self.scorer: Scorer = scorer
+        if scorer == "mlp":  # the first layer in its two parts: a state meets two items
+            self.state = nn.Linear(state, HIDDEN[0])
+            self.item = nn.Linear(item, HIDDEN[0], bias=False)
+            self.rest = mlp(*HIDDEN, 1)
 
     def forward(
         self, state_EH: Tensor, event_ED: Tensor, other_ED: Tensor, offsets: Tensor
@@ -38,18 +43,17 @@ class NextEvent(nn.Module):
         asked_E = torch.ones(len(state_EH), dtype=torch.bool)
         asked_E[offsets[1:][lengths_B > 0] - 1] = False
         at_M = torch.nonzero(asked_E)[:, 0]
-        state_MH = state_EH[at_M]
-        true_M = self._score(state_MH, event_ED[at_M + 1])
-        false_M = self._score(state_MH, other_ED[at_M + 1])
+        true_M, false_M = self._scores(state_EH[at_M], event_ED[at_M + 1], other_ED[at_M + 1])
         steps_B = (lengths_B - 1).clamp(min=0)
         steps = torch.cat([steps_B.new_zeros(1), steps_B.cumsum(0)])
         total_B = ragged.segment_sum(F.softplus(-true_M) + F.softplus(false_M), steps)
         return total_B / steps_B.clamp(min=1)
 
-    def _score(self, state_MH: Tensor, item_MD: Tensor) -> Tensor:  # (M,)
-        if self.net is None:
-            return (state_MH * item_MD).sum(1)
-        return self.net(torch.cat([state_MH, item_MD], dim=1)).squeeze(1)
+    def _scores(self, state_MH: Tensor, *item_MD: Tensor) -> list[Tensor]:  # (M,) each
+        if self.scorer == "inner":
+            return [(state_MH * each_MD).sum(1) for each_MD in item_MD]
+        known_MK = self.state(state_MH)
+        return [self.rest(F.relu(known_MK + self.item(each_MD))).squeeze(1) for each_MD in item_MD]
 
 
 def others(item_E: Tensor, num_items: int) -> Tensor:  # (E,) int64
