@@ -49,8 +49,11 @@ def by_hand(made, target_D, event_KD, age_K):
     z_KZ = torch.cat([event_KD, made.age[age_K]], dim=1)
     query_HD = (made.target(target_D) * 5**-0.5).view(2, 5)
     key_KHD = made.event(z_KZ).view(-1, 2, 5)
-    heads = [torch.softmax(key_KHD[:, h] @ query_HD[h], dim=0) @ z_KZ for h in range(2)]
-    return torch.cat([*heads, torch.tensor([1.0 + len(event_KD)]).log()])
+    heads = []
+    for h in range(2):
+        logit_K = key_KHD[:, h] @ query_HD[h]
+        heads += [torch.softmax(logit_K, dim=0) @ z_KZ, logit_K.exp().sum().log()[None]]
+    return torch.cat(heads)
 
 
 @pytest.mark.parametrize("age_dim", [0, 3])

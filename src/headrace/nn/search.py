@@ -60,14 +60,19 @@ def sim_hash(vector_ND: Tensor, plane_DS: Tensor) -> Tensor:  # (N, S) of ±1
     return torch.where(vector_ND @ plane_DS >= 0, 1.0, -1.0)
 
 
-def attend(logit_RHK: Tensor, value_RHKV: Tensor, real_RK: Tensor) -> Tensor:  # (R, H * V)
-    """Softmax attention, heads side by side; a row without real events gets some finite vector.
+def attend(logit_RHK: Tensor, value_RHKV: Tensor, real_RK: Tensor) -> Tensor:  # (R, H * (V + 1))
+    """Softmax attention, heads side by side, and each head's ``log Σ exp``.
 
-    Where there is no event the logit is -inf: a zero would beat real events of negative logit.
+    A softmax keeps quiet about how much was found; the logarithm of its sum tells: for logits of 0
+    it is the log of their number. Where there is no event the logit is -inf: a zero would beat real
+    events of negative logit. A row without real events gets some finite vector.
     """
     some_R11 = real_RK.any(1)[:, None, None]
     logit_RHK = logit_RHK.masked_fill(~real_RK.unsqueeze(1) & some_R11, -torch.inf)
-    return (logit_RHK.softmax(-1).unsqueeze(2) @ value_RHKV).flatten(1)
+    mean_RHV = (logit_RHK.softmax(-1).unsqueeze(2) @ value_RHKV).squeeze(2)
+    if not logit_RHK.shape[-1]:
+        return torch.cat([mean_RHV, mean_RHV.new_zeros(*mean_RHV.shape[:2], 1)], -1).flatten(1)
+    return torch.cat([mean_RHV, logit_RHK.logsumexp(-1, keepdim=True)], dim=-1).flatten(1)
 
 
 @final
@@ -76,15 +81,14 @@ class ExactSearchUnit(nn.Module):
 
     ``z = [e ; age]``, ``s_h = softmax_k((W_b z_k) · (W_a e_a))``, ``head_h = Σ_k s_hk z_k``. A
     candidate that nothing was found for has a learned vector of its own. Departures: logits are
-    divided by the root of a head's width; the number found joins the heads, as ``log(1 + K)``, for
-    a softmax keeps quiet about how often.
+    divided by the root of a head's width; with each head comes the log of its sum, see ``attend``.
     """
 
     def __init__(self, dim: int, age_dim: int, heads: int, head_dim: int) -> None:
         """``age_dim`` 0 leaves ages out."""
         super().__init__()
         self.heads, self.scale = heads, head_dim**-0.5
-        self.width = heads * (dim + age_dim) + 1
+        self.width = heads * (dim + age_dim + 1)
         self.age = nn.Parameter(torch.randn(NUM_AGES, age_dim) * INITIAL_SD)
         self.target = nn.Linear(dim, heads * head_dim, bias=False)
         self.event = nn.Linear(dim + age_dim, heads * head_dim, bias=False)
@@ -109,6 +113,5 @@ class ExactSearchUnit(nn.Module):
             key_RHKD, z_RKZ, real_RK = key_RHKD[row_N], z_RKZ[row_N], real_RK[row_N]
         logit_NHK = (key_RHKD @ query_NHD.unsqueeze(-1)).squeeze(-1)
         value_N1KZ = z_RKZ.unsqueeze(1)
-        count_N1 = real_RK.sum(1, keepdim=True).float().log1p()
-        interest_NX = torch.cat([attend(logit_NHK, value_N1KZ, real_RK), count_N1], dim=1)
+        interest_NX = attend(logit_NHK, value_N1KZ, real_RK)
         return torch.where(real_RK.any(1, keepdim=True), interest_NX, self.nothing)

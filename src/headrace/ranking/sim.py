@@ -128,6 +128,8 @@ class SoftSearch(nn.Module):
         width = self.embed.width(attend)
         self.target = nn.Linear(width, width, bias=False)
         self.event = nn.Linear(width, width, bias=False)
+        for side in (self.target, self.event):
+            nn.init.eye_(side.weight)  # like finds like from the start; noise would find noise
         self.head = mlp(2 * width, 64, num_tasks, activation="prelu")
         self._frozen: tuple[Tensor, Tensor] | None = None
 

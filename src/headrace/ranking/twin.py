@@ -4,7 +4,8 @@ Both stages measure relevance alike: the search that keeps K of a lifetime of ev
 parameters of the attention that then weighs them, so that it finds what attention would have
 looked at. ``α_h = (K W_h)(W_q q)ᵀ / √d + β_h`` with the events' inherent features projected once
 an event and their cross features one number a head (section 4.2); what differs from event to event
-here is its age. Stage 1 ranks by the sum of α over heads.
+here is its age. Stage 1 ranks by the sum of α over heads. Departure: with each head comes the log
+of its sum.
 """
 
 from __future__ import annotations
@@ -65,17 +66,21 @@ class TargetBehaviourAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int, head_dim: int) -> None:
         super().__init__()
-        self.heads, self.width = heads, heads * head_dim
-        self.target = nn.Linear(dim, self.width, bias=False)
-        self.event = nn.Linear(dim, self.width, bias=False)
-        self.value = nn.Linear(dim, self.width, bias=False)
+        self.heads, self.scale = heads, head_dim**-0.5
+        self.split = heads * head_dim  # of queries and keys: what is inherent, what is cross
+        self.width = self.split + heads
+        self.target = nn.Linear(dim, self.split, bias=False)
+        self.event = nn.Linear(dim, self.split, bias=False)
+        with torch.no_grad():
+            self.event.weight.copy_(self.target.weight)  # like finds like from the start
+        self.value = nn.Linear(dim, self.split, bias=False)
         self.out = nn.Linear(self.width, self.width, bias=False)
         self.age = nn.Parameter(torch.randn(NUM_AGES, heads) * INITIAL_SD)
         self.nothing = nn.Parameter(torch.zeros(self.width))
 
     def query(self, target_ND: Tensor) -> Tensor:  # (N, X)
         """What events are searched and weighed by."""
-        query_NX = self.target(target_ND) * (self.heads / self.width) ** 0.5
+        query_NX = self.target(target_ND) * self.scale
         return torch.cat([query_NX, query_NX.new_ones(len(query_NX), self.heads)], dim=1)
 
     def keys(self, event_ED: Tensor, age_E: Tensor) -> Tensor:  # (E, X)
@@ -87,8 +92,8 @@ class TargetBehaviourAttention(nn.Module):
     ) -> Tensor:  # (N, width)
         """Attend to found events; a candidate without any has a learned vector of its own."""
         product_NKX = query_NX.unsqueeze(1) * key_NKX
-        inherent_NKH = product_NKX[..., : self.width].unflatten(-1, (self.heads, -1)).sum(-1)
-        logit_NHK = (inherent_NKH + product_NKX[..., self.width :]).transpose(1, 2)
+        inherent_NKH = product_NKX[..., : self.split].unflatten(-1, (self.heads, -1)).sum(-1)
+        logit_NHK = (inherent_NKH + product_NKX[..., self.split :]).transpose(1, 2)
         value_NHKV = self.value(event_NKD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         found_NHV = attend(logit_NHK, value_NHKV, real_NK)
         return torch.where(real_NK.any(1, keepdim=True), self.out(found_NHV), self.nothing)
