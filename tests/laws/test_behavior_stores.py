@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ from hypothesis import strategies as st
 from headrace.behavior import EVERY_TYPE, MappedLog, RawEvent
 from headrace.behavior.stores.local import LocalStore
 from headrace.behavior.stores.memory import MemoryStore
+from headrace.behavior.stores.redis import RedisStore
+from tests.behavior import resp
 from tests.behavior.conftest import NOW, TYPES, small_log
 
-KINDS = ("memory", "local")
+SHARED = ("local", "redis", "redis_fake")  # by several processes, and there again when reopened
+KINDS = ("memory", *SHARED)
 KEEP = 500  # more than a test appends: nothing is forgotten
 FIELDS = ("time_ms", "item", "type", "category", "value")
 USERS = ["u1", "n2", "u2", "u3", "n1", "u1", "nobody"]
@@ -89,60 +93,67 @@ def log(tmp_path_factory):
     return small_log(tmp_path_factory.mktemp("log"))
 
 
-class Opened:
-    """Stores of one kind, each opened afresh and later opened again."""
-
-    def __init__(self, kind, log, tmp_path_factory):
-        self.kind, self._log, self._folder = kind, log, tmp_path_factory.mktemp("stores")
-        self._number = itertools.count()
-
-    def fresh(self):
-        self._path = self._folder / str(next(self._number))
-
-    def open(self, keep=KEEP, log=None):
-        log = log or self._log
-        if self.kind == "local":
-            return LocalStore(LocalStore.Config(map_mb=1), log, self._path, keep)
+def open_store(kind, log, place, keep=KEEP, *, writable=True):
+    """A store at a place: a folder, or a Redis and the prefix of its keys."""
+    if kind == "memory":
         return MemoryStore(log)
-
-    @property
-    def reader_arguments(self):
-        return [self.kind, str(self._log.path), str(self._path)]
+    if kind == "local":
+        config = LocalStore.Config(map_mb=1)
+        return config.build(log, Path(place), keep, writable=writable)
+    url, prefix = place.split("#")
+    config = RedisStore.Config(url=url, prefix=prefix, deadline_ms=5_000)
+    return config.build(log, Path(), keep, writable=writable)
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def opened(request, log, tmp_path_factory):
-    return Opened(request.param, log, tmp_path_factory)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def places(kind, tmp_path_factory):
+    """Places where nothing has been kept so far."""
+    folder, numbers = tmp_path_factory.mktemp("stores"), itertools.count()
+    if not kind.startswith("redis"):
+        yield (str(folder / str(number)) for number in numbers)
+    elif kind == "redis":
+        with resp.any_redis() as url:
+            yield (f"{url}#{number}" for number in numbers)
+    else:
+        with resp.fake() as server:
+            yield (f"{server.url}#{number}" for number in numbers)
 
 
 @settings(max_examples=25)
 @given(calls, st.integers(NOW - 6, NOW + 32), st.integers(0, 80))
-def test_it_reads_like_one_list_a_user(opened, log, appends, before, n):
-    opened.fresh()
-    store, brute = opened.open(), BruteForce(log)
+def test_it_reads_like_one_list_a_user(kind, places, log, appends, before, n):
+    place = next(places)
+    store, brute = open_store(kind, log, place), BruteForce(log)
     check_equal(store, brute, before, n)
     for batches in appends:
         receipts = store.append(batches)
         told = brute.append(batches)
-        assert [r.accepted for r in receipts] == told
+        if not kind.startswith("redis"):  # which knows an event by its id alone until it is read
+            assert [r.accepted for r in receipts] == told
         assert [r.accepted + r.duplicates for r in receipts] == [len(b) for b in batches]
         check_equal(store, brute, before, n)
-    if opened.kind != "memory":
+    if kind in SHARED:
         store.close()
-        store = opened.open()
+        store = open_store(kind, log, place)
         check_equal(store, brute, before, n)
     everything = [b for batches in appends for b in batches]
-    assert store.append(everything) == [(0, len(b)) for b in everything]
+    again = store.append(everything)
+    if not kind.startswith("redis"):
+        assert again == [(0, len(b)) for b in everything]
     check_equal(store, brute, before, n)
     store.close()
 
 
 @settings(max_examples=15)
 @given(calls, st.integers(1, 3), st.integers(0, 3))
-def test_it_may_forget_only_beyond_the_newest(opened, log, appends, keep, less):
+def test_it_may_forget_only_beyond_the_newest(kind, places, log, appends, keep, less):
     """As of now, the newest ``keep`` of a key are exact however much has been appended."""
-    opened.fresh()
-    store, brute = opened.open(keep), BruteForce(log)
+    store, brute = open_store(kind, log, next(places), keep), BruteForce(log)
     for batches in appends:
         store.append(batches)
         brute.append(batches)
@@ -155,9 +166,10 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from headrace.log import Log
-from tests.laws.test_behavior_stores import reader, rows
+from tests.laws.test_behavior_stores import open_store, rows
 
-store = reader(*sys.argv[1:])
+kind, log, place = sys.argv[1:]
+store = open_store(kind, Log.open(Path(log)), place, writable=False)
 for line in sys.stdin:
     users, before, n = json.loads(line)
     number = np.array([store.user(u) for u in users], np.int64)
@@ -165,28 +177,15 @@ for line in sys.stdin:
 """
 
 
-def reader(kind, log, path):
-    """A store as another process opens it."""
-    from pathlib import Path
-
-    from headrace.log import Log
-
-    assert kind == "local"
-    config = LocalStore.Config()
-    return LocalStore(config, Log.open(Path(log)), Path(path), KEEP, writable=False)
-
-
-def test_other_processes_see_what_was_acknowledged(opened, log):
-    if opened.kind == "memory":
-        assert not hasattr(opened.open(), "path")  # it is of one process, and says so
-        return
-    opened.fresh()
-    store, brute = opened.open(), BruteForce(log)
+@pytest.mark.parametrize("kind", SHARED, indirect=True, scope="module")
+def test_other_processes_see_what_was_acknowledged(kind, places, log):
+    place = next(places)
+    store, brute = open_store(kind, log, place), BruteForce(log)
     store.append([[RawEvent("first", "n1", "a", "buy", NOW, 1.0)]])
     brute.append([[RawEvent("first", "n1", "a", "buy", NOW, 1.0)]])
     readers = [
         subprocess.Popen(
-            [sys.executable, "-c", READER, *opened.reader_arguments],
+            [sys.executable, "-c", READER, kind, str(log.path), place],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
