@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.behavior import EVERY_TYPE, MappedLog, RawEvent
+from headrace.behavior.stores import local
 from headrace.behavior.stores.local import LocalStore
 from headrace.behavior.stores.memory import MemoryStore
 from headrace.behavior.stores.redis import RedisStore
@@ -108,6 +109,11 @@ def open_store(kind, log, place, keep=KEEP, *, writable=True):
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request):
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch):
+    monkeypatch.setattr(local, "FRESH", 2)  # so that a few events reach the tail
 
 
 @pytest.fixture(scope="module")

@@ -97,12 +97,20 @@ class Environment:
                 ) from None
 
     def events(self, txn: Any, keys: Sequence[bytes]) -> Array:
-        """The records of these users' tails, in the order of ``keys``."""
+        """The records of these users, whose keys ascend; older ones first where they arrived so."""
+        found = b"".join(self._of(txn, table, keys) for table in (self.tail, self.fresh))
+        records = np.frombuffer(found, RECORD)
+        return records if len(keys) == 1 else records[np.argsort(records["key"], kind="stable")]
+
+    def spill(self, txn: Any, key: bytes) -> tuple[int, int]:
+        """Move a user's fresh events to the tail; how many it had there before and has now."""
+        fresh = np.frombuffer(self._of(txn, self.fresh, [key]), RECORD)["event"]
         with txn.cursor(self.tail) as cursor:
-            found = cursor.getmulti(
-                keys, dupdata=True, dupfixed_bytes=EVENT.itemsize, keyfixed=True
-            )
-            return np.frombuffer(bytes(found), RECORD)
+            cursor.putmulti([(key, event.tobytes()) for event in fresh])
+            cursor.set_key(key)
+            count = cursor.count()
+        txn.delete(key, db=self.fresh)
+        return count - len(fresh), count
 
     def get(self, txn: Any, name: str, default: Any) -> Any:
         """A fact about the store."""
@@ -116,19 +124,17 @@ class Environment:
     def stats(self) -> dict[str, int]:
         """Sizes, and who reads."""
         with self.read() as txn:
-            tables = {"tail": self.tail, "journal": self.journal, "ids": self.ids}
-            stat = {name: txn.stat(db) for name, db in tables.items()}
-            sizes = {
-                f"{name}_bytes": s["psize"] * (s["leaf_pages"] + s["branch_pages"])
-                + s["psize"] * s["overflow_pages"]
-                for name, s in stat.items()
-            }
-            with txn.cursor(self.tail) as cursor:
-                users = sum(1 for _ in cursor.iternext_nodup())
+            journal = txn.stat(self.journal)
+            tail_events = sum(txn.stat(table)["entries"] for table in (self.tail, self.fresh))
+            users: set[bytes] = set()
+            for table in (self.tail, self.fresh):
+                with txn.cursor(table) as cursor:
+                    users.update(bytes(key) for key in cursor.iternext_nodup())
+        pages = journal["leaf_pages"] + journal["branch_pages"] + journal["overflow_pages"]
         return {
-            "users": users,
-            "tail_events": stat["tail"]["entries"],
-            **sizes,
+            "users": len(users),
+            "tail_events": tail_events,
+            "journal_bytes": pages * journal["psize"],
             "file_bytes": self.file_bytes,
             "map_bytes": self._env.info()["map_size"],
             "readers": max(0, len(self._env.readers().splitlines()) - 1),
@@ -147,6 +153,12 @@ class Environment:
             os.close(self._guard)
             self._guard = None
 
+    def _of(self, txn: Any, table: Any, keys: Sequence[bytes]) -> bytes:
+        with txn.cursor(table) as cursor:
+            return bytes(
+                cursor.getmulti(keys, dupdata=True, dupfixed_bytes=EVENT.itemsize, keyfixed=True)
+            )
+
     def _open_tables(self) -> None:
         self.meta = self._table(b"meta")
         if self.writable:
@@ -162,6 +174,7 @@ class Environment:
                 "headrace that wrote it to export its events"
             )
         self.journal, self.ids = self._table(b"journal"), self._table(b"ids")
+        self.fresh = self._table(b"fresh", dupsort=True)
         self.tail = self._table(b"tail", dupsort=True)
 
     def _table(self, name: bytes, *, dupsort: bool = False) -> Any:

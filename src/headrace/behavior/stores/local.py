@@ -24,6 +24,7 @@ from ..packed import EVENT, IDENTITY_BYTES, pack, unpack
 from ._lmdb import RECORD, Environment
 
 FOLDER = "store"  # in the run's events/
+FRESH = 64  # events of a user before they go to the tail: within LMDB's half page
 CHUNK = 10_000  # events of the journal numbered anew at a time
 logger = logging.getLogger(__name__)
 
@@ -36,12 +37,14 @@ class LocalStore:
 
       journal   number of the call -> its events as JSON in raw ids: the truth, to be exported
       ids       number of the call -> digests of its event ids, the newest million
-      tail      key of the user -> packed events, ascending; made from the journal, for reading
-      meta      format, sources of the log under the tail, counts, how often it was compacted
+      fresh     key of the user -> packed events, ascending; made from the journal, for reading
+      tail      the same, older: where fresh ones go when a user has too many for part of a page
+      meta      format, sources of the log under the tail, counts, how often it was made anew
 
-    The tail of a user is read as a whole, as it is short: at most the newest ``keep`` events of
-    each category, looked after whenever it has doubled. What it forgets stays in the journal. When
-    the log is rebuilt, so that its numbers are others, the writer makes the tail anew.
+    So most appends touch a quarter of a page a user, and not three pages. What a user has is read
+    as a whole, as it is short: at least the newest ``keep`` events of each category; the rest is
+    forgotten whenever the tail has doubled, but stays in the journal. When the log is rebuilt, so
+    that its numbers are others, the writer makes the tail anew.
     """
 
     class Config(config.Config):
@@ -191,6 +194,7 @@ class LocalStore:
         columns = [intake.admit([chunk]).columns for chunk in chunks]
 
         def replace(txn: Any) -> None:
+            txn.drop(env.fresh, delete=False)
             txn.drop(env.tail, delete=False)
             for some in columns:
                 self._index(env, txn, some)
@@ -228,15 +232,17 @@ class LocalStore:
             (keys[at * 8 : at * 8 + 8], packed[at * size : (at + 1) * size])
             for at in range(len(order))
         ]
-        with txn.cursor(env.tail) as cursor:
+        crowded: list[bytes] = []
+        with txn.cursor(env.fresh) as cursor:
             cursor.putmulti(pairs)
-            users, counts = np.unique(c.key, return_counts=True)
-            for key, added in zip(users.tolist(), counts.tolist(), strict=True):
-                cursor.set_key(key.to_bytes(8, "big"))
-                count = cursor.count()
-                doubled = count.bit_length() > (count - added).bit_length()
-                if count > 2 * self._keep and doubled:
-                    self._trim(env, txn, key.to_bytes(8, "big"))
+            for number in np.unique(c.key).tolist():
+                key = number.to_bytes(8, "big")
+                if cursor.set_key(key) and cursor.count() > FRESH:
+                    crowded.append(key)
+        for key in crowded:
+            before, after = env.spill(txn, key)
+            if after > 2 * self._keep and after.bit_length() > before.bit_length():
+                self._trim(env, txn, key)
 
     def _trim(self, env: Environment, txn: Any, key: bytes) -> None:
         """Forget what lies beyond the newest ``keep`` of each of a user's categories."""
@@ -256,19 +262,22 @@ class LocalStore:
         packed = pack(c.time_ms, c.item, c.type, nothing, nothing).tobytes()
         keys, size = c.key.astype(">u8").tobytes(), EVENT.itemsize
         found = np.zeros(len(c), bool)
-        with env.read() as txn, txn.cursor(env.tail) as cursor:
-            for at in range(len(c)):
-                record = packed[at * size : (at + 1) * size]
-                if cursor.set_range_dup(keys[at * 8 : at * 8 + 8], record):
-                    same = record[:IDENTITY_BYTES]
-                    found[at] = bytes(cursor.value()[:IDENTITY_BYTES]) == same
+        with env.read() as txn:
+            for table in (env.fresh, env.tail):
+                with txn.cursor(table) as cursor:
+                    for at in range(len(c)):
+                        record = packed[at * size : (at + 1) * size]
+                        if cursor.set_range_dup(keys[at * 8 : at * 8 + 8], record):
+                            same = record[:IDENTITY_BYTES]
+                            found[at] |= bytes(cursor.value()[:IDENTITY_BYTES]) == same
         return found
 
     def _tails(self, users: Array) -> tuple[Events, Array]:
         """The tails of these users, and each user's row among them."""
         intake, env = self._intake, self._env
-        key_B = np.array([intake.key(user) for user in users.tolist()], np.uint64)
-        keys = np.unique(key_B)
+        distinct, row_B = np.unique(users, return_inverse=True)
+        key_U = np.array([intake.key(user) for user in distinct.tolist()], np.uint64)
+        keys = np.unique(key_U)
         try:
             records = np.zeros(0, RECORD) if env is None else self._read(env, keys)
         except lmdb.Error as error:
@@ -277,7 +286,7 @@ class LocalStore:
             records = np.zeros(0, RECORD)
         ends = np.searchsorted(records["key"].astype(np.uint64), keys, side="right")
         events = unpack(records["event"], np.concatenate([[0], ends]).astype(np.int64))
-        return events, np.searchsorted(keys, key_B)
+        return events, np.searchsorted(keys, key_U)[row_B]
 
     def _read(self, env: Environment, keys: Array) -> Array:
         raw = keys.astype(">u8").tobytes()

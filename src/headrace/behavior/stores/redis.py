@@ -23,7 +23,7 @@ from ..intake import NEW, Admitted, Columns, Intake
 from ..packed import EVENT, pack, unpack
 from ._redis import Command, Server
 
-REMEMBERED = 256  # event ids known as duplicates, of each user
+REMEMBERED = 64  # event ids known as duplicates, of each user
 USERS_A_TRIP = 100  # when the log is loaded
 SIZE = EVENT.itemsize
 NEVER = np.iinfo(np.int64).max
@@ -235,28 +235,21 @@ class RedisStore:
         """Which event ids are known of their users."""
         keys = np.unique(c.key).tolist()
         names = [("GETRANGE", self._server.name_of(key, "i"), -8 * REMEMBERED, -1) for key in keys]
-        found = self._server.ask(names)
-        known = {
-            (key, i)
-            for key, digests in zip(keys, found, strict=True)
-            for i in np.frombuffer(digests, "<u8").tolist()
-        }
-        pairs = zip(c.key.tolist(), ids, strict=True)
-        return np.fromiter((pair in known for pair in pairs), bool, len(ids))
+        digests = np.frombuffer(b"".join(self._server.ask(names)), "<u8")
+        return np.isin(np.array(ids, np.uint64), digests)
 
     def _write(self, admitted: Admitted) -> None:
         c = admitted.columns
         packed = pack(c.time_ms, c.item, c.type, c.category, c.value)
-        digests = np.array(admitted.ids, "<u8")
+        digests, name_of = np.array(admitted.ids, "<u8"), self._server.name_of
         appends: list[tuple[str, bytes, int]] = []
-        for key, at in _groups(c.key):
-            appends.append(
-                (self._server.name_of(key, "u"), packed[at].tobytes(), self._user_events)
-            )
-            appends.append((self._server.name_of(key, "i"), digests[at].tobytes(), 0))
-            for category, among in _groups(c.category[at]):
-                name = self._server.name_of(key, f"c{category}")
-                appends.append((name, packed[at[among]].tobytes(), self._keep))
+        for at, events in _runs(np.argsort(c.key, kind="stable"), c.key):
+            key = int(c.key[at])
+            appends.append((name_of(key, "u"), packed[events].tobytes(), self._user_events))
+            appends.append((name_of(key, "i"), digests[events].tobytes(), 0))
+        for at, events in _runs(np.lexsort((c.category, c.key)), c.key, c.category):
+            name = name_of(int(c.key[at]), f"c{c.category[at]}")
+            appends.append((name, packed[events].tobytes(), self._keep))
         last_ms = max(int(c.time_ms.max()), self.last_ms)
         rest: list[Command] = [
             (
@@ -299,8 +292,10 @@ def _ever(user: Array) -> Array:
     return np.full(len(user), NEVER)
 
 
-def _groups(values: Array) -> Iterator[tuple[int, Array]]:
-    """Each distinct value, and where it is."""
-    order = np.argsort(values, kind="stable")
-    distinct, starts = np.unique(values[order], return_index=True)
-    return zip(distinct.tolist(), np.split(order, starts[1:]), strict=True)
+def _runs(order: Array, *columns: Array) -> Iterator[tuple[int, Array]]:
+    """Stretches of an order in which columns are the same: the first of each, and all of it."""
+    changes = np.zeros(max(0, len(order) - 1), bool)
+    for column in columns:
+        changes |= column[order[1:]] != column[order[:-1]]
+    for run in np.split(order, np.flatnonzero(changes) + 1):
+        yield int(run[0]), run
