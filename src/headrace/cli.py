@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from . import __version__
+from .cli_store import store
 from .errors import HeadraceError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="headrace: the whole recommendation cascade, training and serving.",
 )
-store = typer.Typer(no_args_is_help=True, help="The events that came in since the log.")
 app.add_typer(store, name="store")
 console = Console()
 errors = Console(stderr=True)
@@ -184,81 +184,6 @@ def init(
     else:
         output.write_text(text)
         console.print(f"{output}: written; edit it, then `headrace demo {output}`", highlight=False)
-
-
-@store.command("load")
-def store_load(
-    run: RunPath,
-    events: Annotated[Path | None, typer.Argument(help="Parquet or CSV; else the log.")] = None,
-) -> None:
-    """Append events of a file; without one, put the log's newest events into Redis."""
-    from .behavior.stores.redis import RedisStore
-    from .behavior.upkeep import load_file
-    from .run import Run
-    from .training.observers import progress_bars
-
-    opened = Run.open(run)
-    with closing(opened.store(writable=True)) as kept:
-        if events is not None:
-            with progress_bars(console) as progress:
-                task = progress.add_task("events")
-                told = load_file(
-                    kept,
-                    opened.log(),
-                    events,
-                    lambda done, n: progress.update(task, completed=done, total=n),
-                )
-            message = f"{told.accepted:,} events appended, {told.duplicates:,} known already"
-        elif isinstance(kept, RedisStore):
-            message = f"{kept.load():,} keys written"
-        else:
-            message = "nothing to do: this kind of store reads the log in place"
-    console.print(message, highlight=False)
-
-
-@store.command("stats")
-def store_stats(run: RunPath) -> None:
-    """Print facts about the store as JSON."""
-    from .run import Run
-
-    opened = Run.open(run)
-    with closing(opened.store()) as kept:
-        log = opened.log().manifest
-        facts = {"log_events": log.num_events, "log_last_ms": log.last_ms, **kept.stats()}
-    print(json.dumps(facts))
-
-
-@store.command("compact")
-def store_compact(run: RunPath) -> None:
-    """Make events that came in a later day of the log. Stop the server first."""
-    from .behavior.upkeep import compact
-    from .run import Run
-
-    opened = Run.open(run)
-    with Steps()("compact"), closing(opened.store(writable=True)) as kept:
-        log, count = compact(kept, opened.log_path, opened.folder / "events")
-    console.print(
-        f"{count:,} events compacted; {opened.log_path}: {log.manifest.num_events:,} events",
-        highlight=False,
-    )
-
-
-@store.command("export")
-def store_export(
-    run: RunPath, output: Annotated[Path, typer.Argument(help="A Parquet file to write.")]
-) -> None:
-    """Write the events that came in as raw events; a server may go on meanwhile."""
-    from .run import Run
-
-    if output.exists():
-        raise HeadraceError(f"{output}: exists already; choose another name or remove it")
-    with closing(Run.open(run).store()) as kept:
-        events, _ = kept.export()
-    try:
-        events.write_parquet(output)
-    except OSError as error:
-        raise HeadraceError(f"{output}: cannot be written ({error})") from None
-    console.print(f"{output}: {events.height:,} events", highlight=False)
 
 
 @app.command()

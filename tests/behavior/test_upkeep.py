@@ -59,6 +59,10 @@ def test_a_file_is_loaded_once(opened, suffix):
             "row 2: no item 'x' in the log; ingest",
         ),
         (EVENTS.with_columns(time_ms=pl.lit("noon")), "time_ms and value must be numbers"),
+        (
+            EVENTS.with_columns(time_ms=pl.lit(2**50)),
+            "row 1: time_ms .* lies in the future; is it in",
+        ),
         (EVENTS.with_columns(user=pl.Series(["u", "v", None])), "row 3 has no user"),
     ],
 )

@@ -41,6 +41,16 @@ def unpack(records: Array, offsets: Array) -> Events:
     return events if _ascends(events) else _put_in_order(events)
 
 
+def beyond(category: Array, keep: int) -> Array:
+    """Positions of one user's ascending events that are not among a category's newest ``keep``."""
+    order = np.argsort(category, kind="stable")[::-1]
+    category = category[order]
+    starts = np.flatnonzero(np.concatenate([[True], category[1:] != category[:-1]]))
+    lengths = np.diff(starts, append=len(category))
+    place = np.arange(len(category)) - np.repeat(starts, lengths)
+    return order[place >= keep]
+
+
 def _ascends(events: Events) -> bool:
     """Whether every row ascends in time alone, as nearly all do."""
     later = events.time_ms[1:] > events.time_ms[:-1]

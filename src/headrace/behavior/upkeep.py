@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ..log import Log, RawLog, write_log
 from .base import EventStore, RawEvent, Receipt
 
 BATCH = 1_000
+DAY_MS = 86_400_000
 NEEDED = ("user", "item", "type", "time_ms")
 COMPACTED = "compacted"  # in the run's events/
 
@@ -92,6 +94,13 @@ def _checked(table: pl.DataFrame, store: EventStore, log: Log, path: Path) -> pl
         if table[column].null_count():
             row = int(table[column].is_null().arg_max() or 0)
             raise DataError(f"{path}: row {row + 1} has no {column}")
+    ahead = table["time_ms"] > time.time_ns() // 1_000_000 + DAY_MS
+    if ahead.any():
+        row = int(ahead.arg_max() or 0)
+        raise DataError(
+            f"{path}: row {row + 1}: time_ms {table['time_ms'][row]} lies in the future; is it in "
+            "milliseconds?"
+        )
     for row, kind in enumerate(table["type"]):
         if kind not in log.manifest.event_types:
             near = suggest(kind, log.manifest.event_types)

@@ -20,7 +20,7 @@ from ...log import Log
 from ..base import Array, Events, RawEvent, Receipt, StoreError, frame, newest_ms
 from ..ids import RawIds
 from ..intake import NEW, REMEMBERED, Admitted, Columns, Intake
-from ..packed import EVENT, IDENTITY_BYTES, pack, unpack
+from ..packed import EVENT, IDENTITY_BYTES, beyond, pack, unpack
 from ._lmdb import RECORD, Environment
 
 FOLDER = "store"  # in the run's events/
@@ -247,12 +247,7 @@ class LocalStore:
     def _trim(self, env: Environment, txn: Any, key: bytes) -> None:
         """Forget what lies beyond the newest ``keep`` of each of a user's categories."""
         records = env.events(txn, [key])["event"]
-        order = np.argsort(records["category"], kind="stable")[::-1]
-        category = records["category"][order]
-        starts = np.flatnonzero(np.concatenate([[True], category[1:] != category[:-1]]))
-        lengths = np.diff(starts, append=len(category))
-        place = np.arange(len(category)) - np.repeat(starts, lengths)
-        for record in records[order[place >= self._keep]]:
+        for record in records[beyond(records["category"], self._keep)]:
             txn.delete(key, record.tobytes(), db=env.tail)
 
     def _has(self, c: Columns) -> Array:
