@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from .behavior.stores.local import LocalStore
 from .config import Config, Kinds
 from .errors import ConfigError, suggest
 from .samples import SamplesConfig
@@ -36,6 +37,9 @@ class Blending(Config):
 
 class Serving(Config):
     """What the server does with the cascade."""
+
+    store: Annotated[Any, Kinds("headrace.behavior.stores")] = LocalStore.Config()
+    """Where events that come in are kept."""
 
     clock: Literal["wall", "log"] = "wall"
     """wall: requests happen now. log: time starts at the end of the log and runs on from there, so

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from . import __version__
+from .cli_store import store
 from .errors import HeadraceError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="headrace: the whole recommendation cascade, training and serving.",
 )
+app.add_typer(store, name="store")
 console = Console()
 errors = Console(stderr=True)
 

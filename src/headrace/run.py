@@ -9,7 +9,7 @@ import torch
 
 from . import config
 from .app import App
-from .behavior import MappedLog
+from .behavior import EventStore, MappedLog
 from .bundle import Bundle
 from .errors import ConfigError
 from .features import FeatureBuilder, FeatureSpace
@@ -60,6 +60,11 @@ class Run:
     def log(self) -> Log:
         """The log's current version."""
         return Log.open(self.log_path)
+
+    def store(self, *, writable: bool = False) -> EventStore:
+        """The store of events that came in since the log; to be closed."""
+        folder, keep = self.folder / "events", self.app.schema_.key_events
+        return self.app.serving.store.build(self.log(), folder, keep, writable=writable)
 
     def samples(self, space: FeatureSpace | None = None) -> Samples:
         """Samples of the log, under a fitted feature space or one fitted now."""

@@ -4,10 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from headrace.behavior import RawEvent
 from headrace.log import RawLog, write_log
 
 NUM_ITEMS = 6
 TYPES = ("view", "buy")
+NOW = 1_000_000_000_000  # events of the log are in the 20 ms from here
 
 
 def raw_log():
@@ -18,7 +20,7 @@ def raw_log():
         {
             "user": rng.choice(["u1", "u2", "u3"], size),
             "item": rng.choice(list("abcdef"), size),
-            "time_ms": rng.integers(1_000_000_000_000, 1_000_000_000_020, size),
+            "time_ms": rng.integers(NOW, NOW + 20, size),
             "type": rng.choice(TYPES, size),
             "value": rng.random(size).astype(np.float32),
         }
@@ -27,6 +29,14 @@ def raw_log():
     return RawLog(events=events, items=items, event_types=TYPES)
 
 
+def small_log(path):
+    return write_log(path, raw_log(), "test")
+
+
 @pytest.fixture(scope="session")
 def log(tmp_path_factory):
-    return write_log(tmp_path_factory.mktemp("log"), raw_log(), "test")
+    return small_log(tmp_path_factory.mktemp("log"))
+
+
+def event(number, user="u1", item="a", kind="buy", time_ms=NOW + 5, value=1.0):
+    return RawEvent(f"e{number}", user, item, kind, time_ms, value)

@@ -7,7 +7,8 @@ import zlib
 
 import pytest
 
-from headrace.behavior.journal import Journal, JournalError
+from headrace.behavior import StoreError
+from headrace.behavior.journal import Journal
 from headrace.errors import DataError
 
 RECORDS = [["a", 1.5], {"b": "a line\nbreak"}, ["ü" * 50]]
@@ -99,7 +100,7 @@ def test_one_writer_many_readers(path):
     writer.append(1)
     reader = Journal(path, "events", writable=False)
     assert reader.records == [1]
-    with pytest.raises(JournalError, match="reading only"):
+    with pytest.raises(StoreError, match="reading only"):
         reader.append(2)
     writer.close()
 
@@ -116,7 +117,7 @@ def test_a_file_that_may_not_grow(path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 100, limits[1]))
     try:
-        with pytest.raises(JournalError, match=r"cannot be written \(File too large\)"):
+        with pytest.raises(StoreError, match=r"cannot be written \(File too large\)"):
             journal.append("x" * 1000)
         assert path.read_bytes() == whole
         journal.append("fits")
@@ -135,7 +136,7 @@ def test_a_full_disk_found_at_the_sync(path, monkeypatch):
 
     with monkeypatch.context() as m:
         m.setattr(os, "fsync", full)
-        with pytest.raises(JournalError, match=r"No space left on device.*make room"):
+        with pytest.raises(StoreError, match=r"No space left on device.*make room"):
             journal.append("lost")
     assert read_only(path) == RECORDS
     journal.append("kept")
@@ -154,7 +155,7 @@ def test_a_disk_too_broken_to_clean_up(path, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(os, "fsync", broken)
         m.setattr(journal, "_cut", lambda: None)
-        with pytest.raises(JournalError, match="broken"):
+        with pytest.raises(StoreError, match="broken"):
             journal.append("half")
     journal.append("kept")
     journal.close()

@@ -98,6 +98,21 @@ def test_by_category(log, asked, n):
     assert rows_of(*got) == want
 
 
+@given(
+    logs(),
+    st.lists(st.tuples(users, times, st.integers(-1, CATEGORIES)), min_size=1, max_size=6),
+    st.integers(0, 12),
+)
+@FAST
+def test_of_category_answers_without_a_second_order(log, asked, n):
+    user, before, category = (np.array(column, np.int64) for column in zip(*asked, strict=True))
+    keys = second(log)
+    want = history.by_category(*keys, log["time_ms"], user, category, before, n)
+    columns = (log["user_offsets"], log["category"], log["time_ms"])
+    got = history.of_category(*columns, user, category, before, n)
+    assert rows_of(*got) == rows_of(*want)
+
+
 @given(logs())
 @FAST
 def test_the_second_order_and_its_keys(log):
@@ -112,32 +127,24 @@ def test_the_second_order_and_its_keys(log):
     assert rows_of(order, key_start) == [by_key[key] for key in want]
 
 
-ragged = st.lists(st.lists(st.integers(0, LAST_MS), max_size=6), min_size=1, max_size=4)
+row = st.sets(st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(0, 1)), max_size=8)
 
 
-@given(ragged, st.data(), st.integers(0, 10))
+@given(st.lists(st.tuples(row, row), min_size=1, max_size=4), st.integers(0, 10))
 @FAST
-def test_merge(a, data, n):
-    b = data.draw(
-        st.lists(st.lists(st.integers(0, LAST_MS), max_size=6), min_size=len(a), max_size=len(a))
-    )
-    (time_a, offsets_a), (time_b, offsets_b) = (flat(rows) for rows in (a, b))
-    positions, offsets = history.merge(time_a, offsets_a, time_b, offsets_b, n)
-    both = np.concatenate([time_a, time_b])
-    want = []
-    for r in range(len(a)):
-        mine = [(int(both[p]), p) for p in range(offsets_a[r], offsets_a[r + 1])]
-        mine += [
-            (int(both[len(time_a) + p]), len(time_a) + p)
-            for p in range(offsets_b[r], offsets_b[r + 1])
-        ]
-        mine.sort()  # a lies before b, so that it wins where times agree
-        want.append([p for _, p in mine[max(0, len(mine) - n) :]])
-    assert rows_of(positions, offsets) == want
+def test_merge(pairs, n):
+    (a, offsets_a), (b, offsets_b) = (flat(rows) for rows in zip(*pairs, strict=True))
+    positions, offsets = history.merge(*a.T, offsets_a, *b.T, offsets_b, n)
+    both = np.concatenate([a, b]).tolist()
+    want = [sorted(x | y)[max(0, len(x | y) - n) :] for x, y in pairs]
+    found = [[tuple(both[p]) for p in row] for row in rows_of(positions, offsets)]
+    assert found == want
+    for (x, _), row in zip(pairs, rows_of(positions, offsets), strict=True):
+        assert all(p < len(a) for p in row if tuple(both[p]) in x)  # of equals the first stays
 
 
-def flat(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    values = np.array([v for row in rows for v in sorted(row)], np.int64)
+def flat(rows):
+    values = np.array([v for row in rows for v in sorted(row)], np.int64).reshape(-1, 3)
     return values, np.cumsum([0, *(len(row) for row in rows)])
 
 

@@ -6,8 +6,9 @@ import torch
 
 from headrace.allocation.fixed import Fixed
 from headrace.app import Serving
-from headrace.behavior import LiveStore, live
 from headrace.behavior.journal import Journal
+from headrace.behavior.stores.local import LocalStore
+from headrace.behavior.stores.memory import MemoryStore
 from headrace.calibration import Calibration
 from headrace.data import Candidates, Ragged
 from headrace.features import FeatureBuilder, FeatureSpace
@@ -17,7 +18,7 @@ from headrace.retrieval._base import leave_out
 from headrace.schema import Schema
 from headrace.serving.blend import Blend
 from headrace.serving.cascade import Cascade
-from headrace.serving.service import CHANGES, EVENTS, Service
+from headrace.serving.service import CHANGES, Service
 from headrace.serving.shelf import KIND
 from headrace.value import Value
 
@@ -177,15 +178,19 @@ def cascade(log, formula="p_buy + 0.001 * p_view * bid"):
     )
 
 
+def store_in(log, folder, *, writable=True):
+    return LocalStore.Config(map_mb=64).build(log, folder, 200, writable=writable)
+
+
 def service(log, folder=None, formula="p_buy + 0.001 * p_view * bid", **settings):
     """A service; with a folder, one whose events and changes are kept there."""
-    events = Journal(folder / EVENTS, live.KIND) if folder else None
+    store = store_in(log, folder) if folder else MemoryStore(log)
     changes = Journal(folder / CHANGES, KIND) if folder else None
     return Service(
         cascade(log, formula),
         Fixed.Config(quota=QUOTA).build(),
         log,
-        LiveStore(log, events),
+        store,
         Serving(**{"clock": "log", "max_k": 25, "max_batch": 3, "max_history": 5, **settings}),
         "v1",
         tasks=TYPES,

@@ -3,8 +3,6 @@
 import asyncio
 
 from benchmarks import serving
-from headrace.behavior import export
-from headrace.serving.service import EVENTS
 from tests.serving import shop
 from tests.serving.conftest import ready, served
 
@@ -21,7 +19,9 @@ def test_load_and_figures(log, tmp_path):
     assert figures["requests"] == 50
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]
     events = sum(call.path == "/v1/events" for call in stream)
-    assert len(tally.event_ms) == export(tmp_path / EVENTS).height == events > 0
+    kept = shop.store_in(log, tmp_path, writable=False)
+    assert len(tally.event_ms) == kept.export()[0].height == events > 0
+    kept.close()
     assert {"own", "popular", "retrieval", "ranking"} <= set(within["stage_ms"])
     assert within["server_rss_mb"] > 10
 

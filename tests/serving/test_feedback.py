@@ -5,13 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from headrace.behavior import LiveStore, export, live
-from headrace.behavior.journal import Journal, JournalError
+from headrace.behavior import StoreError
+from headrace.behavior.stores._lmdb import Environment
+from headrace.behavior.stores.local import LocalStore
 from headrace.errors import RequestError
 from headrace.serving import feedback
 from headrace.serving.clock import Clock
 from headrace.serving.feedback import Feedback, OverloadError
 from headrace.serving.wire import Event
+from tests.serving import shop
 
 
 def event(number, **fields):
@@ -21,7 +23,7 @@ def event(number, **fields):
 
 @pytest.fixture
 def opened(log, tmp_path):
-    store = LiveStore(log, Journal(tmp_path / "j", live.KIND))
+    store = shop.store_in(log, tmp_path)
     clock = Clock("log", store.last_ms)
     feedback = Feedback(store, log, clock)
     yield feedback, store, clock
@@ -51,8 +53,9 @@ def test_many_callers_share_writes(opened, tmp_path):
         receipts = [r for many in pool.map(send, range(8)) for r in many]
     assert receipts == [(3, 0)] * 160
     assert store.num_events == 480
-    assert export(tmp_path / "j").height == 480
-    assert (tmp_path / "j").read_bytes().count(b"\n") < 160  # some batches shared a record
+    events, calls = store.export()
+    assert events.height == 480
+    assert calls < 160  # some batches shared a transaction
 
 
 def test_events_without_a_time_happen_now(opened, tmp_path):
@@ -85,12 +88,12 @@ def test_many_unknown_items_are_counted(opened):
 def test_the_writer_survives_a_full_disk(opened, monkeypatch):
     feedback, store, _ = opened
 
-    def full(self, record):
-        raise JournalError("disk full")
+    def full(self, work):
+        raise StoreError("disk full")
 
     with monkeypatch.context() as m:
-        m.setattr(Journal, "append", full)
-        with pytest.raises(JournalError, match="disk full"):
+        m.setattr(Environment, "write", full)
+        with pytest.raises(StoreError, match="disk full"):
             feedback.submit([event(1)]).result(30)
     assert store.num_events == 0
     assert feedback.submit([event(1)]).result(30) == (1, 0)
@@ -100,14 +103,14 @@ def test_a_disk_that_does_not_keep_up(opened, log, monkeypatch):
     monkeypatch.setattr(feedback, "WAITING", 1)
     _, store, clock = opened
     stuck, entered = threading.Event(), threading.Event()
-    append = LiveStore.append
+    append = LocalStore.append
 
     def slow(self, batches):
         entered.set()
         stuck.wait(30)
         return append(self, batches)
 
-    monkeypatch.setattr(LiveStore, "append", slow)
+    monkeypatch.setattr(LocalStore, "append", slow)
     narrow = Feedback(store, log, clock)
     first = narrow.submit([event(1)])
     assert entered.wait(30)

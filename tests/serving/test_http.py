@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import socket
 import threading
 import time
@@ -11,10 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from headrace.behavior import export
 from headrace.errors import ConfigError
 from headrace.serving import api, http
-from headrace.serving.service import EVENTS, Service
+from headrace.serving.service import Service
 from headrace.serving.wire import Ask
 from tests.serving import shop
 from tests.serving.conftest import ready, served
@@ -80,7 +80,9 @@ def test_events_sent_again_count_once_even_after_a_restart(log, tmp_path):
         ready(client)
         assert client.post("/v1/events", json=many).json() == {"accepted": 0, "duplicates": 5}
         assert own(client, "u1") == before
-    assert export(tmp_path / EVENTS).height == 5
+    store = shop.store_in(log, tmp_path)
+    assert store.export()[0].height == 5
+    store.close()
 
 
 def test_items_are_withdrawn_and_priced_without_a_restart(fresh):
@@ -189,10 +191,10 @@ def test_mistakes_get_one_clear_line(client, path, body, status, code, start):
 
 
 def test_refused_events_leave_nothing_behind(fresh):
-    client, folder = fresh
+    client, _ = fresh
     wrong = {"events": [event(1), event(2), event(3, item="gone")]}
     assert client.post("/v1/events", json=wrong).status_code == 422
-    assert export(folder / EVENTS).height == 0
+    assert "headrace_store_events 0.0" in metrics(client)
     assert 'headrace_events_total{outcome="refused"} 3.0' in client.get("/metrics").text
 
 
@@ -238,23 +240,30 @@ def test_our_own_bugs_are_told_by_number_only(fresh, monkeypatch, caplog):
 
 
 def test_a_full_disk_refuses_events_and_keeps_serving(fresh, monkeypatch):
-    client, folder = fresh
+    client, _ = fresh
     client.post("/v1/events", json=event(1, item="i3"))
-    whole = (folder / EVENTS).read_bytes()
 
     def full(file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as m:
-        m.setattr(os, "fsync", full)
-        for path, body in (("/v1/events", event(2)), (ITEM, {"available": False})):
-            answer = client.post(path, json=body)
-            assert answer.status_code == 503
-            assert answer.headers["retry-after"] == "1"
-            assert answer.json()["error"]["code"] == "storage"
-            assert "No space left on device" in answer.json()["error"]["message"]
-        assert (folder / EVENTS).read_bytes() == whole
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))  # before LMDB's first data page
+    try:
+        with monkeypatch.context() as m:
+            m.setattr(os, "fsync", full)
+            for path, body, cause in (
+                ("/v1/events", event(2), "mdb_txn_commit: "),
+                (ITEM, {"available": False}, "No space left on device"),
+            ):
+                answer = client.post(path, json=body)
+                assert answer.status_code == 503
+                assert answer.headers["retry-after"] == "1"
+                assert answer.json()["error"]["code"] == "storage"
+                assert cause in answer.json()["error"]["message"]
+        assert "headrace_store_events 1.0" in metrics(client)
         assert "i29" not in own(client, "u1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert client.post("/v1/events", json=event(2)).json() == {"accepted": 1, "duplicates": 0}
     assert own(client, "u1")[0] == "i29"
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from headrace.behavior.journal import Journal, JournalError
+from headrace.behavior import StoreError
+from headrace.behavior.journal import Journal
 from headrace.errors import RequestError
 from headrace.serving.shelf import CACHED, KIND, UnknownItemError
 from headrace.serving.wire import Ask, Change, Filters
@@ -63,10 +64,10 @@ def test_mistakes_change_nothing(log, tmp_path, monkeypatch):
         service.change("i1", Change(numbers={"price": 1e39}))
 
     def full(self, record):
-        raise JournalError("disk full")
+        raise StoreError("disk full")
 
     monkeypatch.setattr(Journal, "append", full)
-    with pytest.raises(JournalError):
+    with pytest.raises(StoreError):
         service.change("i1", Change(available=False))
     assert service.item("i1") == before
     service.close()

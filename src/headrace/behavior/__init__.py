@@ -1,19 +1,17 @@
 """What users did: a store of events, read by user and by (user, category), as of a time."""
 
-from .base import EVERY_TYPE, BehaviorStore, Events
-from .live import LiveStore, RawEvent, Receipt, export
+from .base import EVERY_TYPE, BehaviorStore, Events, EventStore, RawEvent, Receipt, StoreError
 from .mapped import MappedLog
-from .overlay import Overlay, Tail
+from .overlay import Overlay
 
 __all__ = [
     "EVERY_TYPE",
     "BehaviorStore",
+    "EventStore",
     "Events",
-    "LiveStore",
     "MappedLog",
     "Overlay",
     "RawEvent",
     "Receipt",
-    "Tail",
-    "export",
+    "StoreError",
 ]

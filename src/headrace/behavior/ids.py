@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -11,37 +10,48 @@ import polars as pl
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+SEED = 1
 
 
 @final
 class RawIds:
-    """Finds the row of an id by bisection, in about 10 µs; what is not there has row 0.
+    """Finds the rows of ids by their hashes; what is not there has row 0.
 
-    Beside the text of the ids it takes 12 to 16 bytes an id, where a dict would take a hundred.
+    Some 0.2 µs an id in a batch of a thousand, 30 µs for one alone. Beside the text of the ids it
+    takes 16 bytes an id, where a dict would take a hundred.
     """
 
     def __init__(self, ids: pl.Series) -> None:
         """Index a column of distinct ids without null, the unknown one in row 0."""
-        column = ids.cast(pl.String).to_arrow(compat_level=pl.CompatLevel.oldest())
-        _, offsets, text = column.buffers()
-        self._offsets = np.frombuffer(offsets, np.int64)
-        self._text = memoryview(text)
-        self._order = ids.cast(pl.String).arg_sort().to_numpy()
+        self._ids = ids.cast(pl.String)
+        hashes = self._ids.hash(SEED).to_numpy()
+        self._order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._order]
 
     def __len__(self) -> int:
         return len(self._order)
 
+    def raw(self, row: int) -> str:
+        """The id in a row."""
+        return self._ids[row]
+
     def row(self, raw: str) -> int:
         """The row of one id."""
-        wanted = raw.encode()
-        at = bisect_left(self._order, wanted, key=self._bytes)
-        if at == len(self._order) or self._bytes(self._order[at]) != wanted:
-            return 0
-        return int(self._order[at])
+        return int(self.rows([raw])[0])
 
     def rows(self, raw: Sequence[str]) -> Array:
         """The row of each id, ``(n,) int64``."""
-        return np.fromiter((self.row(r) for r in raw), np.int64, len(raw))
-
-    def _bytes(self, row: Any) -> bytes:
-        return bytes(self._text[self._offsets[row] : self._offsets[row + 1]])
+        wanted = pl.Series(raw, dtype=pl.String)
+        hashes = wanted.hash(SEED).to_numpy()
+        row = np.zeros(len(wanted), np.int64)
+        at = np.searchsorted(self._hashes, hashes)
+        open_ = np.flatnonzero(at < len(self))
+        while len(open_):  # more than once only where hashes collide
+            open_ = open_[self._hashes[at[open_]] == hashes[open_]]
+            found = self._order[at[open_]]
+            same = (self._ids.gather(found) == wanted.gather(open_)).to_numpy()
+            row[open_[same]] = found[same]
+            open_ = open_[~same]
+            at[open_] += 1
+            open_ = open_[at[open_] < len(self)]
+        return row

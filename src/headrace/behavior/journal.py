@@ -17,14 +17,11 @@ from typing import Any, BinaryIO, final
 import orjson
 
 from ..errors import DataError
+from .base import StoreError
 
 FORMAT = 1
 _CRC_CHARS = 8
 logger = logging.getLogger(__name__)
-
-
-class JournalError(DataError):
-    """What was to be kept could not be written; nothing of it is kept."""
 
 
 @final
@@ -55,11 +52,11 @@ class Journal:
     def append(self, record: Any) -> None:
         """Write a record and wait until it is on disk.
 
-        Raises JournalError when it cannot be written, as when the disk is full; the journal then
+        Raises StoreError when it cannot be written, as when the disk is full; the journal then
         is as it was.
         """
         if self._file is None:
-            raise JournalError(f"{self.path}: open for reading only")
+            raise StoreError(f"{self.path}: open for reading only")
         line = memoryview(_line(record))
         try:
             os.ftruncate(self._file, self._size)  # in case an earlier failure could not clean up
@@ -69,7 +66,7 @@ class Journal:
             os.fsync(self._file)
         except OSError as error:
             self._cut()
-            raise JournalError(
+            raise StoreError(
                 f"{self.path}: cannot be written ({error.strerror or error}); "
                 "nothing of this was kept, make room and send it again"
             ) from None

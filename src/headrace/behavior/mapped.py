@@ -9,6 +9,7 @@ import numpy as np
 from ..log import Log
 from ..ops import history
 from .base import Array, Events
+from .moves import Moves
 
 
 @final
@@ -16,6 +17,7 @@ class MappedLog:
     """Read-only; the base under every store that also takes new events."""
 
     def __init__(self, log: Log) -> None:
+        self.moves = Moves.of(log)
         self._user_offsets = log.event("user_offsets")
         self._columns = {c: log.event(c) for c in ("item", "category", "type", "time_ms", "value")}
         self._order = log.by_category("order")
@@ -31,6 +33,15 @@ class MappedLog:
         return self._gather(at, offsets)
 
     def by_category(self, user_P: Array, category_P: Array, before_P: Array, n: int) -> Events:
+        return self.moves.read(self._by_category, user_P, category_P, before_P, n)
+
+    def holds(self, user_E: Array, time_E: Array, item_E: Array, type_E: Array) -> Array:
+        """Whether it has each event, ``(E,) bool``."""
+        columns = self._columns
+        stored = (columns["time_ms"], columns["item"], columns["type"])
+        return history.place(self._user_offsets, *stored, (user_E, time_E, item_E, type_E))[1]
+
+    def _by_category(self, user_P: Array, category_P: Array, before_P: Array, n: int) -> Events:
         at, offsets = history.by_category(
             self._key_offsets,
             self._key_category,

@@ -83,35 +83,6 @@ def offsets_of(row: Array, num_rows: int) -> Array:
 
 
 @njit(cache=True, nogil=True)
-def place(
-    offsets: Array, first: Array, second: Array, third: Array, query: tuple[Array, ...]
-) -> tuple[Array, Array]:
-    """Where each query (row, first, second, third) belongs in sorted rows.
-
-    Rows beyond the offsets are empty and lie at the end. Returns, for each query, the first
-    position that is not smaller ``(Q,) int64``, and whether that one is equal ``(Q,) bool``.
-    """
-    row_Q, first_Q, second_Q, third_Q = query
-    at_Q = np.empty(len(row_Q), np.int64)
-    equal_Q = np.zeros(len(row_Q), np.bool_)
-    for q in range(len(row_Q)):
-        low = high = offsets[-1]
-        if row_Q[q] < len(offsets) - 1:
-            low, high = offsets[row_Q[q]], offsets[row_Q[q] + 1]
-        a, z = low, high
-        wanted = (first_Q[q], second_Q[q], third_Q[q])
-        while a < z:
-            middle = (a + z) // 2
-            if (first[middle], second[middle], third[middle]) < wanted:
-                a = middle + 1
-            else:
-                z = middle
-        at_Q[q] = a
-        equal_Q[q] = a < high and (first[a], second[a], third[a]) == wanted
-    return at_Q, equal_Q
-
-
-@njit(cache=True, nogil=True)
 def _group(row: Array, num_rows: int, order: Array) -> tuple[Array, Array]:
     offsets = np.zeros(num_rows + 1, np.int64)
     for i in range(len(row)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from ..ops import history
 from . import _order
 from ._exposures import Groups
 from ._ids import codes, vocabulary
@@ -122,4 +123,4 @@ def _find(requests: Columns, num_users: int, user: Array, time_ms: Array) -> tup
     offsets = _order.offsets_of(requests["user"], num_users)
     times = np.asarray(requests["time_ms"])
     # time stands for all three keys of a position, since requests have no other
-    return _order.place(offsets, times, times, times, (user, time_ms, time_ms, time_ms))
+    return history.place(offsets, times, times, times, (user, time_ms, time_ms, time_ms))

@@ -133,7 +133,7 @@ def _sorted_events(
     if old is not None:
         before = (old.event("time_ms"), old.event("item"), old.event("type"))
         query = (columns["user"], columns["time_ms"], columns["item"], columns["type"])
-        at, known = _order.place(old.event("user_offsets"), *before, query)
+        at, known = history.place(old.event("user_offsets"), *before, query)
         repeats += int(known.sum())
         columns = {name: column[~known] for name, column in columns.items()}
         at = at[~known]

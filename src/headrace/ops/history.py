@@ -116,31 +116,121 @@ def by_category(
 
 
 @njit(cache=True, nogil=True)
-def merge(
-    time_a: Array, offsets_a: Array, time_b: Array, offsets_b: Array, n: int
+def of_category(
+    offsets: Array,
+    category: Array,
+    time_ms: Array,
+    row_P: Array,
+    category_P: Array,
+    before_P: Array,
+    n: int,
 ) -> tuple[Array, Array]:
-    """Merge two ragged lists row by row by time and keep the newest ``n`` of each row.
+    """``by_category`` in short rows that have no second order: a walk back from each time.
 
-    Answers with positions into the concatenation of a and b; at equal times a comes first.
+    Rows outside the offsets have no events. Returns positions ``(E,) int64``, offsets ``(P+1,)``.
+    """
+    size = row_P.shape[0]
+    out = np.zeros(size + 1, np.int64)
+    end_P = np.zeros(size, np.int64)
+    for p in range(size):
+        row = row_P[p]
+        if 0 <= row < offsets.shape[0] - 1:
+            low, high = offsets[row], offsets[row + 1]
+            end_P[p] = low + np.searchsorted(time_ms[low:high], before_P[p], side="left")
+            at = end_P[p]
+            while at > low and out[p + 1] < n:
+                at -= 1
+                out[p + 1] += category[at] == category_P[p]
+    for p in range(size):
+        out[p + 1] += out[p]
+    positions = np.empty(out[size], np.int64)
+    for p in range(size):
+        free, at = out[p + 1], end_P[p]
+        while free > out[p]:
+            at -= 1
+            if category[at] == category_P[p]:
+                free -= 1
+                positions[free] = at
+    return positions, out
+
+
+@njit(cache=True, nogil=True)
+def merge(
+    time_a: Array,
+    item_a: Array,
+    kind_a: Array,
+    offsets_a: Array,
+    time_b: Array,
+    item_b: Array,
+    kind_b: Array,
+    offsets_b: Array,
+    n: int,
+) -> tuple[Array, Array]:
+    """Merge two ragged lists row by row by (time, item, type) and keep the newest ``n`` of each.
+
+    What is equal in all three happened once: the event of a stays. Answers with positions into the
+    concatenation of a and b.
     """
     size = offsets_a.shape[0] - 1
-    offsets = np.zeros(size + 1, np.int64)
+    room = np.zeros(size + 1, np.int64)
     for r in range(size):
         total = offsets_a[r + 1] - offsets_a[r] + offsets_b[r + 1] - offsets_b[r]
-        offsets[r + 1] = offsets[r] + min(n, total)
+        room[r + 1] = room[r] + min(n, total)
+    found = np.empty(room[size], np.int64)
+    offsets = np.zeros(size + 1, np.int64)
+    for r in range(size):  # from the newest back, into the end of each row's room
+        i, j, at = offsets_a[r + 1], offsets_b[r + 1], room[r + 1]
+        while at > room[r] and (i > offsets_a[r] or j > offsets_b[r]):
+            at -= 1
+            if j == offsets_b[r]:
+                i -= 1
+                found[at] = i
+                continue
+            b = (time_b[j - 1], np.int64(item_b[j - 1]), np.int64(kind_b[j - 1]))
+            if i > offsets_a[r]:
+                a = (time_a[i - 1], np.int64(item_a[i - 1]), np.int64(kind_a[i - 1]))
+                if a >= b:
+                    i -= 1
+                    found[at] = i
+                    j -= a == b
+                    continue
+            j -= 1
+            found[at] = time_a.shape[0] + j
+        offsets[r + 1] = offsets[r] + room[r + 1] - at
     positions = np.empty(offsets[size], np.int64)
     for r in range(size):
-        i, j = offsets_a[r + 1], offsets_b[r + 1]
-        at = offsets[r + 1]
-        while at > offsets[r]:
-            at -= 1
-            if j > offsets_b[r] and (i == offsets_a[r] or time_b[j - 1] >= time_a[i - 1]):
-                j -= 1
-                positions[at] = time_a.shape[0] + j
-            else:
-                i -= 1
-                positions[at] = i
+        taken = offsets[r + 1] - offsets[r]
+        positions[offsets[r] : offsets[r + 1]] = found[room[r + 1] - taken : room[r + 1]]
     return positions, offsets
+
+
+@njit(cache=True, nogil=True)
+def place(
+    offsets: Array, first: Array, second: Array, third: Array, query: tuple[Array, ...]
+) -> tuple[Array, Array]:
+    """Where each query (row, first, second, third) belongs in sorted rows.
+
+    Rows beyond the offsets are empty and lie at the end. Returns, for each query, the first
+    position that is not smaller ``(Q,) int64``, and whether that one is equal ``(Q,) bool``.
+    """
+    row_Q, first_Q, second_Q, third_Q = query
+    at_Q = np.empty(len(row_Q), np.int64)
+    equal_Q = np.zeros(len(row_Q), np.bool_)
+    for q in range(len(row_Q)):
+        low = high = offsets[-1]
+        if row_Q[q] < len(offsets) - 1:
+            low, high = offsets[row_Q[q]], offsets[row_Q[q] + 1]
+        a, z = low, high
+        wanted = (first_Q[q], second_Q[q], third_Q[q])
+        while a < z:
+            middle = (a + z) // 2
+            if (first[middle], second[middle], third[middle]) < wanted:
+                a = middle + 1
+            else:
+                z = middle
+        at_Q[q] = a
+        equal_Q[q] = a < high and (first[a], second[a], third[a]) == wanted
+    return at_Q, equal_Q
 
 
 @njit(cache=True, nogil=True)

@@ -15,7 +15,7 @@ import torch
 from fastapi import APIRouter, Body
 from fastapi.responses import Response
 
-from ..behavior.journal import JournalError
+from ..behavior import StoreError
 from ..errors import RequestError
 from . import wire
 from .feedback import Feedback, OverloadError
@@ -116,7 +116,7 @@ class Api:
         try:
             self._must_be_ready()
             receipt = await asyncio.wrap_future(self._feedback.submit(events))
-        except (NotReadyError, RequestError, OverloadError, JournalError):
+        except (NotReadyError, RequestError, OverloadError, StoreError):
             self._metrics.events("refused", len(events))
             raise
         self._metrics.events("accepted", receipt.accepted)

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import final
 
-from ..behavior import LiveStore, RawEvent, Receipt
+from ..behavior import EventStore, RawEvent, Receipt
 from ..errors import HeadraceError, RequestError, suggest
 from ..features.build import DAY_MS
 from ..log import Log
@@ -39,7 +39,7 @@ class Feedback:
     throughput grows with load while each caller still waits for its own events.
     """
 
-    def __init__(self, store: LiveStore, log: Log, clock: Clock) -> None:
+    def __init__(self, store: EventStore, log: Log, clock: Clock) -> None:
         self._store, self._clock = store, clock
         self._types: Mapping[str, int] = {n: i for i, n in enumerate(log.manifest.event_types)}
         self._waiting: queue.Queue[_Batch | None] = queue.Queue(WAITING)
@@ -51,7 +51,7 @@ class Feedback:
         """Check a batch and hand it to the writer; done when it is on disk and visible.
 
         Raises RequestError on an item or type that the log does not have and on times to come,
-        OverloadError when the disk does not keep up. The future fails with JournalError when the
+        OverloadError when the disk does not keep up. The future fails with StoreError when the
         events cannot be written.
         """
         now = self._clock.now_ms()
@@ -86,10 +86,11 @@ class Feedback:
         self._thread.join()
 
     def _check(self, events: Sequence[Event], now: int) -> None:
+        rows = self._store.items.rows([event.item for event in events]).tolist()
         unknown = [
             f"events[{at}].item {event.item!r}"
-            for at, event in enumerate(events)
-            if self._store.items.row(event.item) == 0
+            for at, (event, row) in enumerate(zip(events, rows, strict=True))
+            if row == 0
         ]
         if unknown:
             more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""

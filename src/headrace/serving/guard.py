@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..behavior.journal import JournalError
+from ..behavior import StoreError
 from ..errors import RequestError
 from .feedback import OverloadError
 from .metrics import Metrics
@@ -129,8 +129,8 @@ def handle_errors(app: FastAPI) -> None:
     async def refused(request: Request, error: RequestError) -> Response:
         return failure(request, 422, "invalid", str(error))
 
-    @app.exception_handler(JournalError)
-    async def unwritten(request: Request, error: JournalError) -> Response:
+    @app.exception_handler(StoreError)
+    async def unwritten(request: Request, error: StoreError) -> Response:
         logger.error("request %s: %s", request.state.request_id, error)
         return failure(request, 503, "storage", str(error), {"retry-after": RETRY_AFTER_S})
 

@@ -35,7 +35,7 @@ def create_app(run: Path) -> FastAPI:
 
 def app_of(service: Service) -> FastAPI:
     """The server around a service; it closes the service when it stops."""
-    metrics = Metrics(service.version, lambda: service.store.journal_bytes)
+    metrics = Metrics(service.version, service.store)
     api = Api(service, metrics)
     guard = Middleware(Guard, max_body_bytes=service.settings.max_body_bytes, metrics=metrics)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import final
 
 from prometheus_client import (
@@ -15,7 +15,10 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
+from ..behavior import EventStore
 from ..stages import Trace
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5, 1, 5)
@@ -26,7 +29,7 @@ COUNTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 class Metrics:
     """One registry. A child is made once and kept: looking one up costs more than counting."""
 
-    def __init__(self, version: str, journal_bytes: Callable[[], int]) -> None:
+    def __init__(self, version: str, store: EventStore) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         bundle = Info("headrace_bundle", "The bundle that serves.", registry=self.registry)
@@ -46,8 +49,7 @@ class Metrics:
             "headrace_waiting", "Requests that compute or wait for it.", registry=self.registry
         )
         self.ready = Gauge("headrace_ready", "1 when warm.", registry=self.registry)
-        size = Gauge("headrace_journal_bytes", "Size of the journal.", registry=self.registry)
-        size.set_function(journal_bytes)
+        self.registry.register(_OfStore(store))
         for outcome in ("accepted", "duplicate", "refused"):  # so that rates start at 0
             self._events(outcome)
 
@@ -91,3 +93,22 @@ class Metrics:
 
 def _children(histogram: Histogram) -> Callable[[str], Histogram]:
     return functools.cache(histogram.labels)
+
+
+@final
+class _OfStore(Collector):
+    """What the store counts itself."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+
+    def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+        store = self._store
+        yield GaugeMetricFamily("headrace_store_bytes", "Disk the store takes.", store.size_bytes)
+        yield GaugeMetricFamily("headrace_store_events", "Events since the log.", store.num_events)
+        degraded = CounterMetricFamily(
+            "headrace_store_degraded", "Look-ups answered from the log alone.", labels=["reason"]
+        )
+        for reason in {"timeout", "connection", "disk", *store.degraded}:  # rates start at 0
+            degraded.add_metric([reason], store.degraded[reason])
+        yield degraded

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..app import Serving
-from ..behavior import EVERY_TYPE, BehaviorStore, LiveStore, Overlay, Tail
+from ..behavior import EVERY_TYPE, BehaviorStore, Events, EventStore, Overlay
 from ..data import Ragged
 from ..errors import RequestError, suggest
 from ..features.build import DAY_MS, Asked
@@ -35,7 +35,7 @@ class Reading:
     time_ms: int
     situation: Situation
     exclude: list[int]
-    tail: Tail | None  # of an inline history
+    tail: Events | None  # of an inline history
     warnings: list[str]
 
 
@@ -46,7 +46,7 @@ class Reader:
     def __init__(
         self,
         log: Log,
-        store: LiveStore,
+        store: EventStore,
         settings: Serving,
         clock: Clock,
         targets: Sequence[str] | None,
@@ -135,7 +135,7 @@ class Reader:
 
     def _tail(
         self, history: Sequence[PastEvent], time_ms: int, warnings: list[str], place: str
-    ) -> Tail | None:
+    ) -> Events | None:
         row_E = self._store.items.rows([event.item for event in history])
         kept = np.flatnonzero(row_E)
         if len(kept) < len(history):
@@ -149,7 +149,7 @@ class Reader:
             time_ms - len(history) + at if event.time_ms is None else event.time_ms
             for at, event in enumerate(history)
         ]
-        return Tail.of(
+        return Events.of(
             row_E[kept],
             self._category_I[row_E[kept]],
             np.array(type_E)[kept],

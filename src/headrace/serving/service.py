@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..app import Serving
-from ..behavior import BehaviorStore, LiveStore, live
+from ..behavior import BehaviorStore, EventStore
 from ..behavior.journal import Journal
 from ..bundle import Bundle
 from ..data import Requests
@@ -24,7 +24,7 @@ from .shelf import Shelf
 from .slate import Slates
 from .wire import Ask, Change, ItemState, Recommendation
 
-EVENTS, CHANGES = "events.journal", "catalogue.journal"  # in the run's events/
+CHANGES = "catalogue.journal"  # in the run's events/
 WIDER = (1, 4, 64)  # what channel quotas are multiplied by until enough is found
 
 
@@ -42,7 +42,7 @@ class Service:
         cascade: Cascade,
         allocator: Allocator,
         log: Log,
-        store: LiveStore,
+        store: EventStore,
         settings: Serving,
         version: str,
         *,
@@ -73,13 +73,14 @@ class Service:
         bundle = Bundle.open(run / "bundle")
         app, log = bundle.app, Log.open(run / "log")
         cascade = bundle.assemble(log)
-        events = Journal(run / "events" / EVENTS, live.KIND, writable=writable)
-        changes = Journal(run / "events" / CHANGES, shelf.KIND, writable=writable)
+        kept = run / "events"
+        store = app.serving.store.build(log, kept, app.schema_.key_events, writable=writable)
+        changes = Journal(kept / CHANGES, shelf.KIND, writable=writable)
         return cls(
             cascade,
             app.allocation.build(),
             log,
-            LiveStore(log, events),
+            store,
             app.serving,
             bundle.version,
             tasks=app.samples.tasks,
@@ -94,7 +95,7 @@ class Service:
         self.close()
 
     def close(self) -> None:
-        """Close the journals."""
+        """Close the store and the journal of changes."""
         self.store.close()
         self.shelf.close()
 

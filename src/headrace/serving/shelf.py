@@ -58,7 +58,7 @@ class Shelf:
     def change(self, raw: str, change: Change) -> int:
         """Withdraw, restore or re-price an item; return its number.
 
-        Raises UnknownItemError, RequestError on a column that items do not have, and JournalError.
+        Raises UnknownItemError, RequestError on a column that items do not have, and StoreError.
         """
         item = self.find(raw)
         columns = self.cascade.catalogue.columns
