@@ -136,6 +136,8 @@ def test_merge(pairs, n):
     (a, offsets_a), (b, offsets_b) = (flat(rows) for rows in zip(*pairs, strict=True))
     positions, offsets = history.merge(*a.T, offsets_a, *b.T, offsets_b, n)
     both = np.concatenate([a, b]).tolist()
+    times = history.pick(a[:, 0], b[:, 0], positions)
+    assert times.tolist() == [both[p][0] for p in positions]
     want = [sorted(x | y)[max(0, len(x | y) - n) :] for x, y in pairs]
     found = [[tuple(both[p]) for p in row] for row in rows_of(positions, offsets)]
     assert found == want

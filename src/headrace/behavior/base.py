@@ -122,7 +122,14 @@ class Events:
             other.offsets,
             n,
         )
-        return Events.end_to_end([self, other]).take(at, offsets)
+        return Events(
+            offsets,
+            history.pick(self.item, other.item, at),
+            history.pick(self.category, other.category, at),
+            history.pick(self.type, other.type, at),
+            history.pick(self.time_ms, other.time_ms, at),
+            history.pick(self.value, other.value, at),
+        )
 
 
 class BehaviorStore(Protocol):

@@ -205,6 +205,16 @@ def merge(
 
 
 @njit(cache=True, nogil=True)
+def pick(a: Array, b: Array, positions: Array) -> Array:
+    """``concatenate([a, b])[positions]`` without the concatenation."""
+    out = np.empty(positions.shape[0], a.dtype)
+    for i in range(positions.shape[0]):
+        at = positions[i]
+        out[i] = a[at] if at < a.shape[0] else b[at - a.shape[0]]
+    return out
+
+
+@njit(cache=True, nogil=True)
 def place(
     offsets: Array, first: Array, second: Array, third: Array, query: tuple[Array, ...]
 ) -> tuple[Array, Array]:
