@@ -3,7 +3,7 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-.PHONY: demo test format lint types unit clean
+.PHONY: demo test format lint types unit redis clean
 
 demo: $(READY)
 	$(VENV)/bin/headrace demo examples/complete_journey.toml
@@ -19,8 +19,14 @@ lint: $(READY)
 types: $(READY)
 	$(VENV)/bin/pyright --pythonpath $(PYTHON)
 
-unit: $(READY)
+unit: $(READY) redis
 	$(PYTHON) -m pytest
+
+# the law of behaviour stores runs on a real server where there is one, else on the tests' own
+redis:
+	@command -v redis-server >/dev/null \
+		|| { apt-get -qq update && apt-get -qq -y install redis-server; } >/dev/null 2>&1 \
+		|| echo "no redis-server could be installed: tests use their own"
 
 $(READY): pyproject.toml
 	test -d $(VENV) || python3 -m venv $(VENV)
