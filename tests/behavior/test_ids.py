@@ -19,3 +19,10 @@ def test_it_is_a_dict(known, asked):
 def test_a_slice_of_a_longer_column():
     column = pl.Series(["b", "<unknown>", "b", "ä", "a"])[1:4]
     assert RawIds(column).rows(["a", "b", "ä", ""]).tolist() == [0, 1, 2, 0]
+
+
+def test_one_id_is_found_as_many_are():
+    ids = RawIds(pl.Series(["", *(f"u{i}" for i in range(200))]))
+    some = [*(f"u{i}" for i in range(0, 200, 7)), "u200", "nobody"]
+    assert [ids.row(raw) for raw in some] == ids.rows(some).tolist()
+    assert ids.rows([]).tolist() == []

@@ -36,11 +36,19 @@ class RawIds:
         return self._ids[row]
 
     def row(self, raw: str) -> int:
-        """The row of one id."""
-        return int(self.rows([raw])[0])
+        """The row of one id; without the arrays of ``rows``, since every request asks for one."""
+        wanted = pl.Series([raw], dtype=pl.String).hash(SEED)[0]
+        at = int(np.searchsorted(self._hashes, np.uint64(wanted)))
+        while at < len(self) and self._hashes[at] == wanted:
+            if self._ids[int(self._order[at])] == raw:
+                return int(self._order[at])
+            at += 1
+        return 0
 
     def rows(self, raw: Sequence[str]) -> Array:
         """The row of each id, ``(n,) int64``."""
+        if not raw:
+            return np.zeros(0, np.int64)
         wanted = pl.Series(raw, dtype=pl.String)
         hashes = wanted.hash(SEED).to_numpy()
         row = np.zeros(len(wanted), np.int64)
