@@ -29,7 +29,7 @@ from headrace.evaluation import lists
 from headrace.ops import ragged
 from headrace.pipeline import explore, retrieve, without_seen
 from headrace.run import Run
-from headrace.serving.merge import MAX_PLACES, Merge, collect, taken
+from headrace.serving.merge import MAX_PLACES, Merge, collect
 from headrace.stages import Recountable, Retriever
 from headrace.training import Trainer
 
@@ -101,7 +101,7 @@ def main() -> None:
     passes = [(each.found, each.truth) for each in explore(channels, samples, quota)]
     unions = [(*collect(found), truth) for found, truth in passes]
     place_MC = np.concatenate([place for _, place, _ in unions])
-    taken_M = np.concatenate([taken(item, truth).numpy() for item, _, truth in unions])
+    taken_M = np.concatenate([item.within(truth).numpy() for item, _, truth in unions])
     line = LogisticRegression(solver="newton-cholesky").fit(single(place_MC), taken_M)
     trees = HistGradientBoostingClassifier(
         max_iter=100, learning_rate=0.06, min_samples_leaf=200, early_stopping=False

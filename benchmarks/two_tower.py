@@ -24,7 +24,6 @@ from headrace.data import Ragged
 from headrace.features import FeatureBuilder, FeatureSpace
 from headrace.log import Log, write_log
 from headrace.nn.history import HistoryEncoder
-from headrace.retrieval._base import member
 from headrace.retrieval.two_tower import TwoTower
 from headrace.samples import Samples, SamplesConfig
 from headrace.samples.split import Split
@@ -76,7 +75,7 @@ def recall(found: Ragged, truth: Ragged, popular_I: Tensor) -> dict[str, float]:
     out: dict[str, float] = {}
     for most in AT:
         kept = Ragged.of([found[b][:most] for b in range(len(found))])
-        hit_N = member(truth, kept).float()
+        hit_N = truth.within(kept).float()
         out[f"recall@{most}"] = float(hit_N.mean())
         if most == 50:
             head_N = popular_I[truth.values]

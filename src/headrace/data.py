@@ -69,6 +69,11 @@ class Ragged:
         within = torch.arange(int(out[-1])) - out[:-1].repeat_interleave(lengths)
         return Ragged(self.values[self.offsets[rows].repeat_interleave(lengths) + within], out)
 
+    def within(self, rows: Ragged) -> Tensor:  # (N,) bool
+        """Whether each value occurs in the same row of ``rows``; values are numbers of items."""
+        size = 1 + max((int(x.values.max()) for x in (self, rows) if len(x.values)), default=0)
+        return torch.isin(self.row * size + self.values, rows.row * size + rows.values)
+
     def __len__(self) -> int:
         return self.offsets.shape[0] - 1
 

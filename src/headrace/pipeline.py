@@ -26,7 +26,7 @@ from .samples import Drawn, Samples
 from .samples.split import Split
 from .serving.blend import Blend
 from .serving.cascade import Cascade
-from .serving.merge import Merge, taken
+from .serving.merge import Merge
 from .stages import Recountable, Retriever
 from .training import History, Trainer
 from .value import Value
@@ -215,7 +215,7 @@ def fit_blends(cascade: Cascade, passes: Sequence[Pass], samples: Samples, app: 
     def fit(stage: str, before: str) -> Blend:
         tasks = app.samples.tasks
         label = [
-            torch.stack([taken(c.item_id, samples.truth(row, task)) for task in tasks], dim=1)
+            torch.stack([c.item_id.within(samples.truth(row, task)) for task in tasks], dim=1)
             for row, _, c in chunks
         ]
         own, prior = (torch.cat([c.scores[name] for _, _, c in chunks]) for name in (stage, before))

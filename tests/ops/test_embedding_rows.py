@@ -102,3 +102,4 @@ def test_elsewhere_than_on_cpu_pytorch_does_it():
     weight_RD, grad_KD = torch.zeros(ROWS, 3, device="meta"), torch.zeros(2, 3, device="meta")
     total_R, row_K = torch.zeros(ROWS, device="meta"), torch.arange(2, device="meta")
     rowwise_adagrad(weight_RD, total_R, row_K, grad_KD, 0.1, 1e-8)
+    assert (weight_RD.device.type, weight_RD.shape) == ("meta", (ROWS, 3))

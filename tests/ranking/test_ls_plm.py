@@ -88,4 +88,5 @@ def test_one_region_is_logistic_regression(tiny_samples):
 
 
 def test_penalties_of_zero_need_no_special_optimizer():
-    Optimizer(build(LSPLM, l1=0.0, l21=0.0), Training(table_optimizer="sparse_adam"))
+    optimizer = Optimizer(build(LSPLM, l1=0.0, l21=0.0), Training(table_optimizer="sparse_adam"))
+    assert optimizer.tables

@@ -163,7 +163,11 @@ def test_the_seed_decides_what_is_random_in_the_model():
 def test_threads_are_those_of_before():
     before = torch.get_num_threads()
     seen: list[int] = []
-    score = lambda model: float(seen.append(torch.get_num_threads()) or 0)  # noqa: E731
+
+    def score(_: nn.Module) -> float:
+        seen.append(torch.get_num_threads())
+        return 0.0
+
     fit(TinyRanker(), TinyBatches(1), Training(threads=before + 1), validate=score)
     assert seen == [before + 1]
     assert torch.get_num_threads() == before

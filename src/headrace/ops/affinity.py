@@ -50,7 +50,7 @@ def rank(
     out = np.zeros(size + 1, np.int64)
     item_N = np.empty(np.minimum(quota_B, pool).sum(), np.int64)
     score_N = np.empty(item_N.shape[0], np.float32)
-    count_AC = np.zeros(prior_AC.shape, np.float32)
+    count_C = np.zeros(prior_AC.shape[1], np.float32)
     code_T = np.empty(prior_AC.shape[1], np.int64)
     score_P = np.empty(pool, np.float32)
     longest = offsets[1:] - offsets[:-1]
@@ -63,23 +63,17 @@ def rank(
             worth_L[e - start] = 0.5 ** (age_ms / half_life_ms) + TINY if counts else 0
         score_P[:] = log_share_P
         for a in range(num_attributes):
-            row_C, touched = count_AC[a], 0
-            for e in range(start, end):
-                if worth_L[e - start] > 0:
-                    code = code_AI[a, item_E[e]]
-                    if code > 0 and row_C[code] == 0:
-                        code_T[touched] = code
-                        touched += 1
-                    row_C[code] += worth_L[e - start]
-            row_C[0] = 0  # nothing is known of the unknown
-            for t in range(touched):
-                code = code_T[t]
-                row_C[code] = np.log1p(row_C[code] / prior_AC[a, code]) / num_attributes
-            code_P = code_AP[a]
-            for p in range(pool):
-                score_P[p] += row_C[code_P[p]]
-            for t in range(touched):
-                row_C[code_T[t]] = 0
+            _lean(
+                score_P,
+                code_AP[a],
+                code_AI[a],
+                item_E[start:end],
+                worth_L,
+                prior_AC[a],
+                1 / num_attributes,
+                count_C,
+                code_T,
+            )
         if shown_B[b] >= 0:
             for s in range(shown_offsets[shown_B[b]], shown_offsets[shown_B[b] + 1]):
                 score_P[shown_S[s]] += lift
@@ -94,3 +88,34 @@ def rank(
             n += 1
         out[b + 1] = n
     return out, item_N[: out[-1]].copy(), score_N[: out[-1]].copy()
+
+
+@njit(cache=True, nogil=True)
+def _lean(
+    score_P: Array,
+    code_P: Array,
+    code_I: Array,
+    item_L: Array,
+    worth_L: Array,
+    prior_C: Array,
+    share: float,
+    count_C: Array,
+    code_T: Array,
+) -> None:
+    """Add one attribute's part to the scores. ``count_C`` are zeros and are left so."""
+    touched = 0
+    for e in range(len(item_L)):
+        if worth_L[e] > 0:
+            code = code_I[item_L[e]]
+            if code > 0 and count_C[code] == 0:
+                code_T[touched] = code
+                touched += 1
+            count_C[code] += worth_L[e]
+    count_C[0] = 0  # nothing is known of the unknown
+    for t in range(touched):
+        code = code_T[t]
+        count_C[code] = np.log1p(count_C[code] / prior_C[code]) * share
+    for p in range(len(code_P)):
+        score_P[p] += count_C[code_P[p]]
+    for t in range(touched):
+        count_C[code_T[t]] = 0

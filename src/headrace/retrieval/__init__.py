@@ -1,5 +1,5 @@
 """Find candidates in the whole catalogue. One channel a file."""
 
-from ._base import Channel, leave_out, member
+from ._base import Channel, leave_out
 
-__all__ = ["Channel", "leave_out", "member"]
+__all__ = ["Channel", "leave_out"]

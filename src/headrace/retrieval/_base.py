@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..data import Candidates, Ragged, Requests
+from ..data import Candidates, Requests
 from ..features import FeatureSpace
 from ..ops import ragged
 from ..samples import Samples
@@ -37,14 +37,5 @@ class Channel(ABC):
 def leave_out(found: Candidates, requests: Requests, quota_B: Tensor) -> Candidates:
     """Drop excluded items and cut each row to its quota; rows are best first already."""
     if len(requests.exclude.values):
-        found = found.take(torch.nonzero(~member(found.item_id, requests.exclude))[:, 0])
+        found = found.take(torch.nonzero(~found.item_id.within(requests.exclude))[:, 0])
     return found.take(ragged.head(found.item_id.offsets, quota_B))
-
-
-def member(item: Ragged, rows: Ragged) -> Tensor:
-    """Whether each value occurs in the same row of ``rows``, ``(N,) bool``."""
-    size = 1 + max(
-        int(item.values.max()) if len(item.values) else 0,
-        int(rows.values.max()) if len(rows.values) else 0,
-    )
-    return torch.isin(item.row * size + item.values, rows.row * size + rows.values)

@@ -16,7 +16,6 @@ from ..features import FeatureSpace
 from ..samples import Samples
 from ..samples.split import DAY_MS
 from ..stages import Retriever
-from ._base import member
 
 Array = NDArray[Any]
 MOST_REQUESTS = 2_000  # that a setting is tuned on
@@ -99,7 +98,7 @@ def tune(
 
     def recall(setting: T) -> float:
         found = make(setting).retrieve(requests, quota_B).item_id
-        hit_N = member(truth, found) & wanted_N
+        hit_N = truth.within(found) & wanted_N
         return float((torch.bincount(truth.row[hit_N], minlength=len(rows)) / wanted_B).sum())
 
     return max(settings, key=recall)

@@ -18,7 +18,6 @@ from .. import config
 from ..data import Candidates, Ragged
 from ..errors import BundleError
 from ..ops import ragged
-from ._base import member
 
 faiss: Any = faiss_module  # its stubs lack what SWIG adds at run time
 SCORES_AT_ONCE = 1 << 24  # of exact search: 64 MB
@@ -147,7 +146,7 @@ class Hnsw:
         padded = np.pad(query_BD.numpy(), ((0, 0), (0, 1)))
         score_BK, item_BK = self._graph.search(padded, max(wanted, 1), params=settings)
         found = _found(torch.from_numpy(score_BK), torch.from_numpy(item_BK))
-        found = found.take(torch.nonzero(~member(found.item_id, exclude))[:, 0])
+        found = found.take(torch.nonzero(~found.item_id.within(exclude))[:, 0])
         limit_B = torch.full((len(query_BD),), most)
         return found.take(ragged.head(found.item_id.offsets, limit_B))
 

@@ -9,7 +9,6 @@ import torch
 
 from ..samples import Samples
 from ..stages import Retriever
-from ._base import member
 
 MOST_REQUESTS = 2_000
 
@@ -45,7 +44,7 @@ class Judge:
         """Recall, averaged over the requests that have something to be found."""
         size = len(self._requests)
         found = retriever.retrieve(self._requests, torch.full((size,), self._most))
-        hit_N = member(self._truth, found.item_id) & self._wanted_N
+        hit_N = self._truth.within(found.item_id) & self._wanted_N
         hits_B = torch.bincount(self._truth.row[hit_N], minlength=size)
         wanted_B = torch.bincount(self._truth.row[self._wanted_N], minlength=size)
         some_B = wanted_B > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from ..features import FeatureSpace
 from ..ops import co_occurrence, own_items
 from ..samples import Samples
 from ..samples.split import DAY_MS
+from ..training import Trainer
+from ._base import Channel
 from ._counting import check_sequences, counted, left_out, type_mask
 
 Array = NDArray[Any]
@@ -127,6 +130,29 @@ def build(rows: Callable[[int, int], Graph], num_items: int) -> Mapping[str, Ten
         "neighbour": torch.from_numpy(np.concatenate([part[1] for part in parts])),
         "weight": torch.from_numpy(np.concatenate([part[2] for part in parts])),
     }
+
+
+class NeighbourChannel(Channel):
+    """Abstract. A final channel says how it weighs what occurs together before a time."""
+
+    def __init__(self, walk: NeighbourConfig) -> None:
+        self._walk = walk
+
+    @abstractmethod
+    def count(self, samples: Samples, until_ms: int) -> Mapping[str, Tensor]:
+        """The arrays of a ``Neighbours``."""
+        raise NotImplementedError
+
+    def fit(self, samples: Samples, name: str, trainer: Trainer) -> Neighbours:
+        """Count before the validation interval."""
+        del name, trainer
+        arrays = self.count(samples, samples.split.valid_ms)
+        return Neighbours(self._walk, arrays, self.count)
+
+    def restore(self, arrays: Mapping[str, Tensor], space: FeatureSpace) -> Neighbours:
+        """Take up the graph."""
+        del space
+        return Neighbours(self._walk, arrays, self.count)
 
 
 @final

@@ -13,14 +13,12 @@ from torch import Tensor
 from ..features import FeatureSpace
 from ..ops import co_occurrence
 from ..samples import Samples
-from ..training import Trainer
-from ._base import Channel
 from ._counting import type_mask
-from ._neighbours import Graph, NeighbourConfig, Neighbours, Units, build
+from ._neighbours import Graph, NeighbourChannel, NeighbourConfig, Units, build
 
 
 @final
-class ItemCF(Channel):
+class ItemCF(NeighbourChannel):
     """``w_ij = Σ_{u∈U_i∩U_j} δ_uij / log(1+|I_u|) / √(|U_i||U_j|)``; scores ``Σ_h w_hj · decay_h``.
 
     Sources: Sarwar et al., "Item-based collaborative filtering", WWW 2001 (cosine); Breese et al.,
@@ -45,19 +43,11 @@ class ItemCF(Channel):
             return ItemCF(self)
 
     def __init__(self, config: Config) -> None:
+        super().__init__(config)
         self.config = config
 
-    def fit(self, samples: Samples, name: str, trainer: Trainer) -> Neighbours:
-        """Count what occurs together before the validation interval."""
-        del name, trainer
-        return Neighbours(self.config, self._count(samples, samples.split.valid_ms), self._count)
-
-    def restore(self, arrays: Mapping[str, Tensor], space: FeatureSpace) -> Neighbours:
-        """Take up the graph."""
-        del space
-        return Neighbours(self.config, arrays, self._count)
-
-    def _count(self, samples: Samples, until_ms: int) -> Mapping[str, Tensor]:
+    def count(self, samples: Samples, until_ms: int) -> Mapping[str, Tensor]:
+        """Count what occurs together before a time."""
         settings = self.config
         units = Units.of(samples, settings, until_ms)
         weight_U = (1 / np.log1p(units.sizes)).astype(np.float32)

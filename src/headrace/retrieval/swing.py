@@ -13,14 +13,12 @@ from torch import Tensor
 from ..features import FeatureSpace
 from ..ops import co_occurrence
 from ..samples import Samples
-from ..training import Trainer
-from ._base import Channel
 from ._counting import type_mask
-from ._neighbours import Graph, NeighbourConfig, Neighbours, Units, build
+from ._neighbours import Graph, NeighbourChannel, NeighbourConfig, Units, build
 
 
 @final
-class Swing(Channel):
+class Swing(NeighbourChannel):
     r"""``s(i, j) = Σ_{u<v∈U_i∩U_j} w_u w_v / (α + |I_u∩I_v \\ {i}|)``, ``w_u = 1/√|I_u|``.
 
     Source: Yang et al., "Large scale product graph construction for recommendation in e-commerce",
@@ -50,19 +48,11 @@ class Swing(Channel):
             return Swing(self)
 
     def __init__(self, config: Config) -> None:
+        super().__init__(config)
         self.config = config
 
-    def fit(self, samples: Samples, name: str, trainer: Trainer) -> Neighbours:
-        """Count pairs of users before the validation interval."""
-        del name, trainer
-        return Neighbours(self.config, self._count(samples, samples.split.valid_ms), self._count)
-
-    def restore(self, arrays: Mapping[str, Tensor], space: FeatureSpace) -> Neighbours:
-        """Take up the graph."""
-        del space
-        return Neighbours(self.config, arrays, self._count)
-
-    def _count(self, samples: Samples, until_ms: int) -> Mapping[str, Tensor]:
+    def count(self, samples: Samples, until_ms: int) -> Mapping[str, Tensor]:
+        """Count pairs of users before a time."""
         settings = self.config
         units = Units.of(samples, settings, until_ms)
         weight_U = (1 / np.sqrt(np.maximum(units.sizes, 1))).astype(np.float32)

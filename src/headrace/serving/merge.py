@@ -58,7 +58,7 @@ class Merge:
         place_MC = np.concatenate([place_MC for _, place_MC in unions])
         taken_M = np.concatenate(
             [
-                taken(item, truth).numpy()
+                item.within(truth).numpy()
                 for (item, _), (_, truth) in zip(unions, passes, strict=True)
             ]
         )
@@ -98,12 +98,6 @@ class Merge:
     def from_arrays(cls, arrays: Mapping[str, Tensor]) -> Merge:
         """Take up a merge."""
         return cls(arrays["weight"])
-
-
-def taken(item: Ragged, truth: Ragged) -> Tensor:
-    """Whether each item is in its request's truth, ``(M,) bool``."""
-    size = 1 + max((int(x.values.max()) for x in (item, truth) if len(x.values)), default=0)
-    return torch.isin(item.row * size + item.values, truth.row * size + truth.values)
 
 
 def collect(found: Mapping[str, Candidates]) -> tuple[Ragged, Array]:
