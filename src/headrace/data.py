@@ -52,6 +52,8 @@ class Ragged:
 
     @property
     def row(self) -> Tensor:  # (N,) int64: the row each value belongs to
+        if len(self) == 1:
+            return self.offsets.new_zeros(self.values.shape[0])
         return torch.repeat_interleave(self.lengths, output_size=self.values.shape[0])
 
     def with_values(self, values: Tensor) -> Ragged:
@@ -60,6 +62,8 @@ class Ragged:
 
     def spread(self, per_row: Tensor) -> Tensor:
         """Repeat a value per row ``(B, ...)`` to a value per element ``(N, ...)``."""
+        if len(self) == 1:
+            return per_row.expand(self.values.shape[0], *per_row.shape[1:])
         return per_row[self.row]
 
     def take_rows(self, rows: Tensor) -> Ragged:
@@ -171,16 +175,21 @@ class Candidates:
 
     def take(self, kept_K: Tensor) -> Candidates:
         """Keep the candidates at these positions, in this order; rows stay with their request."""
-        row_K = self.item_id.row[kept_K]
-        if bool((row_K.diff() < 0).any()):
-            raise ValueError("take: positions must stay grouped by request")
-        counts = torch.bincount(row_K, minlength=len(self.item_id))
         return Candidates(
-            Ragged.sized(self.item_id.values[kept_K], counts),
+            self._rows_of(kept_K),
             {k: v[kept_K] for k, v in self.features.items()},
             {k: v[kept_K] for k, v in self.scores.items()},
             self.hits and self.hits.take(kept_K),
         )
+
+    def _rows_of(self, kept_K: Tensor) -> Ragged:
+        item_K = self.item_id.values[kept_K]
+        if len(self.item_id) == 1:
+            return Ragged(item_K, torch.tensor([0, len(item_K)]))
+        row_K = self.item_id.row[kept_K]
+        if bool((row_K.diff() < 0).any()):
+            raise ValueError("take: positions must stay grouped by request")
+        return Ragged.sized(item_K, torch.bincount(row_K, minlength=len(self.item_id)))
 
     def take_rows(self, rows: Tensor) -> Candidates:
         """The candidates of these requests, in this order."""

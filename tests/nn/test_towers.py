@@ -20,6 +20,13 @@ def build(samples, vectors=2, extra=1, seed=0, **settings):
     return embed, Towers(config, embed, vectors=vectors, extra=extra).eval()
 
 
+def users(embed, towers, requests):
+    """As a server encodes them: all items are encoded beforehand."""
+    return towers.users(
+        embed, requests, towers.encode_all(embed, torch.arange(len(embed.item_ids)))
+    )
+
+
 @pytest.fixture(scope="module")
 def requests(tiny_samples):
     """The first has no history, the last a long one."""
@@ -39,16 +46,16 @@ class TestTowers:
 
     def test_the_same_alone_as_in_a_batch(self, settings, tiny_samples, requests):
         embed, towers = build(tiny_samples, **settings)
-        whole_BHD = towers.users(embed, requests)
+        whole_BHD = users(embed, towers, requests)
         for b in range(4):
-            alone_BHD = towers.users(embed, requests.take(torch.tensor([b])))
+            alone_BHD = users(embed, towers, requests.take(torch.tensor([b])))
             torch.testing.assert_close(alone_BHD[0], whole_BHD[b])
 
     def test_requests_without_any_history(self, settings, tiny_samples, requests):
         embed, towers = build(tiny_samples, **settings)
         new = requests.take(torch.tensor([0, 0]))
         assert not len(new.ragged("history.item").values)
-        user_BHD = towers.users(embed, new)
+        user_BHD, _, _ = towers(embed, new, torch.zeros(0, dtype=torch.int64))
         assert user_BHD.isfinite().all()
         user_BHD.sum().backward()
         gradients = [p.grad for p in towers.parameters() if p.grad is not None]
@@ -57,15 +64,16 @@ class TestTowers:
     def test_no_request_at_all(self, settings, tiny_samples, requests):
         embed, towers = build(tiny_samples, **settings)
         nobody = requests.take(torch.zeros(0, dtype=torch.int64))
-        assert towers.users(embed, nobody).shape == (0, 2, 8)
+        assert users(embed, towers, nobody).shape == (0, 2, 8)
 
     def test_items_are_the_same_for_an_index(self, settings, tiny_samples, requests):
         embed, towers = build(tiny_samples, **settings)
         every = torch.arange(len(tiny_samples.space.catalogue))
-        _, item_MD, extra_MX = towers(embed, requests, every)
-        cut_MD, cut_MX = towers.items(embed, every, chunk=7)
-        torch.testing.assert_close(cut_MD, item_MD)
-        torch.testing.assert_close(cut_MX, extra_MX)
+        user_BHD, item_MD, extra_MX = towers(embed, requests, every)
+        items = towers.encode_all(embed, every, chunk=7)
+        torch.testing.assert_close(items.vector, item_MD)
+        torch.testing.assert_close(items.extra, extra_MX)
+        torch.testing.assert_close(towers.users(embed, requests, items), user_BHD)
 
 
 def test_only_the_newest_events_count(tiny_samples, requests):
@@ -79,7 +87,7 @@ def test_only_the_newest_events_count(tiny_samples, requests):
     }
     short = type(last)(last.user, last.time_ms, features, last.group, last.exclude)
     assert len(last.ragged("history.item").values) > 2
-    torch.testing.assert_close(towers.users(embed, last), towers.users(embed, short))
+    torch.testing.assert_close(users(embed, towers, last), users(embed, towers, short))
 
 
 def test_a_user_is_near_to_what_they_took_before_anything_is_learnt(tiny_samples, requests):
@@ -101,7 +109,7 @@ def test_a_user_is_near_to_what_they_took_before_anything_is_learnt(tiny_samples
 
 def test_items_are_not_alike_at_first(tiny_samples):
     embed, towers = build(tiny_samples)
-    item_MD, _ = towers.items(embed, torch.arange(1, 61))
+    item_MD = towers.encode_all(embed, torch.arange(1, 61)).vector
     assert (item_MD @ item_MD.T).mean() < 0.3
 
 

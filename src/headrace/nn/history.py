@@ -25,7 +25,8 @@ class Events:
     """The newest events of each request, padded, oldest first."""
 
     place: Tensor  # (B, L) int64, of the event's item among the distinct items U
-    side: Tensor  # (B, L) int64, type and age as one id
+    kind: Tensor  # (B, L) int64, type
+    age: Tensor  # (B, L) int64, bucket of ``age``
     mask: Tensor  # (B, L) bool, true on events
 
     @classmethod
@@ -33,12 +34,11 @@ class Events:
         """The last ``most`` events of a sequence; event e is of the item at ``place_E[e]``."""
         time_ms = requests.ragged(f"{sequence}.time_ms")
         kind_E = requests.ragged(f"{sequence}.type").values
-        side_E = kind_E * NUM_AGES + age_ids(time_ms, requests.time_ms)
         lengths_B = time_ms.lengths
         longest = min(int(lengths_B.max()) if len(lengths_B) else 0, most)
-        both_EX = torch.stack([place_E, side_E], dim=1)
-        both_BLX, mask_BL = ragged.pad(both_EX, time_ms.offsets, longest)
-        return cls(both_BLX[..., 0], both_BLX[..., 1], mask_BL)
+        every_EX = torch.stack([place_E, kind_E, age_ids(time_ms, requests.time_ms)], dim=1)
+        every_BLX, mask_BL = ragged.pad(every_EX, time_ms.offsets, longest)
+        return cls(*every_BLX.unbind(2), mask_BL)
 
     def gather(self, item_UD: Tensor) -> Tensor:  # (B, L, D)
         """Spread what is known of the distinct items to the events."""
@@ -57,7 +57,10 @@ class SideTable(nn.Module):
         self.age = nn.Parameter(torch.randn(1, NUM_AGES, dim) * INITIAL_SD)
 
     def forward(self, events: Events) -> Tensor:  # (B, L, dim)
-        return F.embedding(events.side, (self.kind + self.age).flatten(0, 1))
+        if events.kind.numel() < MAX_TYPES * NUM_AGES:  # fewer than there are sums
+            return F.embedding(events.kind, self.kind[:, 0]) + F.embedding(events.age, self.age[0])
+        both = events.kind * NUM_AGES + events.age
+        return F.embedding(both, (self.kind + self.age).flatten(0, 1))
 
 
 @final
@@ -76,13 +79,17 @@ class EventWeights(nn.Module):
             self.item = nn.Linear(item_dim, heads)
             self.side = SideTable(heads)
 
-    def forward(self, item_UF: Tensor, events: Events) -> Tensor:  # (B, H, L)
-        """Weigh the events; ``item_UF`` are features of the distinct items."""
+    def project(self, item_UF: Tensor) -> Tensor:  # (U, H or 0)
+        """What items say of the weights of their events."""
+        return self.item(item_UF) if self.pooling == "attention" else item_UF[:, :0]
+
+    def forward(self, logit_BLH: Tensor, events: Events) -> Tensor:  # (B, H, L)
+        """Weigh the events; ``logit_BLH`` is ``project`` of their items."""
         mask_BL1 = events.mask.unsqueeze(2)
         if self.pooling == "mean":
             total_B11 = mask_BL1.sum(1, keepdim=True).clamp(min=1)
             return (mask_BL1 / total_B11).transpose(1, 2).expand(-1, self.heads, -1)
-        logit_BLH = events.gather(self.item(item_UF)) + self.side(events)
+        logit_BLH = logit_BLH + self.side(events)
         lowest = torch.finfo(logit_BLH.dtype).min  # -inf would make an empty row NaN
         weight_BLH = logit_BLH.masked_fill(~mask_BL1, lowest).softmax(dim=1) * mask_BL1
         return weight_BLH.transpose(1, 2)
@@ -117,12 +124,18 @@ class HistoryEncoder(nn.Module):
         heads = config.heads if config.pooling == "attention" else 1
         self.width = heads * config.dim
         self.weights = EventWeights(config.pooling, item_dim, heads)
+        self.item_width = config.dim + (heads if config.pooling == "attention" else 0)
         self.item = nn.Linear(item_dim, config.dim)
         self.side = SideTable(config.dim)
         self.nothing = nn.Parameter(torch.zeros(self.width))
 
-    def forward(self, item_UF: Tensor, events: Events) -> Tensor:  # (B, width)
-        """Encode each request's events; ``item_UF`` are features of the distinct items."""
-        event_BLD = events.gather(self.item(item_UF)) + self.side(events)
-        pooled_BW = (self.weights(item_UF, events) @ event_BLD).flatten(1)
+    def project(self, item_UF: Tensor) -> Tensor:  # (U, X)
+        """What items put into their events, from the items' features."""
+        return torch.cat([self.item(item_UF), self.weights.project(item_UF)], dim=1)
+
+    def forward(self, item_BLX: Tensor, events: Events) -> Tensor:  # (B, width)
+        """Encode each request's events; ``item_BLX`` is ``project`` of their items."""
+        item_BLD, logit_BLH = item_BLX.tensor_split([self.item.out_features], dim=2)
+        event_BLD = item_BLD + self.side(events)
+        pooled_BW = (self.weights(logit_BLH, events) @ event_BLD).flatten(1)
         return torch.where(events.mask.any(1, keepdim=True), pooled_BW, self.nothing)

@@ -88,6 +88,11 @@ def chunks(offsets: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     lengths = offsets.diff()
     width = max(1, min(most, int(lengths.max()) if len(lengths) else 1))
+    if len(lengths) == 1:
+        size = int(lengths)
+        count = -(-size // width)
+        at_CM = torch.arange(count * width).clamp_(max=size - 1).reshape(count, width)
+        return offsets.new_zeros(count), at_CM, torch.arange(size)
     count_B = (lengths + width - 1) // width
     before_B = count_B.cumsum(0) - count_B
     row_C = torch.repeat_interleave(count_B)

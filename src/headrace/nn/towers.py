@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -19,6 +20,15 @@ from .history import Events, EventWeights, HistoryEncoder
 from .mlp import Activation, mlp
 
 CHUNK = 16_384  # items encoded at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What the towers make of some items, a row an item: all that requests need of them."""
+
+    vector: Tensor  # (U, D)
+    extra: Tensor  # (U, X)
+    event: Tensor  # (U, W), what each puts into the events of a history
 
 
 @final
@@ -83,49 +93,50 @@ class Towers(nn.Module):
         self, embed: Embedder, requests: Requests, item_M: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Encode requests and items: ``(B, H, D)``, ``(M, D)`` and ``(M, X)``."""
-        events_E = requests.ragged(f"{self.config.history}.item").values
         none = torch.zeros(1, dtype=torch.int64)  # lest there be no item at all to look up
-        items_U, (place_E, place_M, _) = distinct(events_E, item_M, none)
-        feature_UF = embed.items(items_U)
-        item_UD, extra_UX = self._item(feature_UF)
-        user_BHD = self._user(embed, requests, place_E, feature_UF, item_UD)
-        return user_BHD, item_UD[place_M], extra_UX[place_M]
+        items_U, (place_E, place_M, _) = distinct(self._history(requests), item_M, none)
+        items = self.encode(embed, items_U)
+        user_BHD = self._user(embed, requests, place_E, items)
+        return user_BHD, items.vector[place_M], items.extra[place_M]
 
-    def users(self, embed: Embedder, requests: Requests) -> Tensor:  # (B, H, D)
-        """Encode requests alone."""
-        return self(embed, requests, torch.zeros(0, dtype=torch.int64))[0]
+    def users(self, embed: Embedder, requests: Requests, items: Items) -> Tensor:  # (B, H, D)
+        """Encode requests alone; ``items`` are all of the catalogue, encoded."""
+        return self._user(embed, requests, self._history(requests), items)
+
+    def encode(self, embed: Embedder, item_U: Tensor) -> Items:
+        """Encode distinct items."""
+        feature_UF = embed.items(item_U)
+        vector_UD, extra_UX = self.item_tower(feature_UF).split(self._item_shape, dim=1)
+        event_UW = self.history.project(feature_UF)
+        if self.config.shortcut:
+            vector_UD = vector_UD + self.item_shortcut(feature_UF)
+            event_UW = torch.cat([event_UW, self.user_shortcut.project(feature_UF)], dim=1)
+        return Items(F.normalize(vector_UD, dim=1), extra_UX, event_UW)
 
     @torch.no_grad()
-    def items(
-        self, embed: Embedder, item_M: Tensor, chunk: int = CHUNK
-    ) -> tuple[Tensor, Tensor]:  # (M, D), (M, X)
-        """Encode any number of items for an index, ``chunk`` at a time."""
-        parts = [self._item(embed.items(some)) for some in item_M.split(chunk)]
-        vector_M, extra_M = zip(*parts, strict=True)
-        return torch.cat(vector_M), torch.cat(extra_M)
+    def encode_all(self, embed: Embedder, item_M: Tensor, chunk: int = CHUNK) -> Items:
+        """Encode any number of items, ``chunk`` at a time, without gradients."""
+        parts = [self.encode(embed, some) for some in item_M.split(chunk)]
+        return Items(
+            torch.cat([part.vector for part in parts]),
+            torch.cat([part.extra for part in parts]),
+            torch.cat([part.event for part in parts]),
+        )
 
-    def _user(
-        self,
-        embed: Embedder,
-        requests: Requests,
-        place_E: Tensor,
-        feature_UF: Tensor,
-        item_UD: Tensor,
-    ) -> Tensor:
+    def _history(self, requests: Requests) -> Tensor:  # (E,)
+        return requests.ragged(f"{self.config.history}.item").values
+
+    def _user(self, embed: Embedder, requests: Requests, place_E: Tensor, items: Items) -> Tensor:
         events = Events.newest(requests, self.config.history, place_E, self.config.encoder.events)
-        pooled_BW = self.history(feature_UF, events)
+        event_BLW = events.gather(items.event)
+        event_BLX, logit_BLH = event_BLW.tensor_split([self.history.item_width], dim=2)
+        pooled_BW = self.history(event_BLX, events)
         user_BX = self.user_tower(torch.cat([pooled_BW, embed.request(requests)], dim=1))
         user_BHD = user_BX.unflatten(1, self._user_shape)
         if self.config.shortcut:
-            mean_BHD = self.user_shortcut(feature_UF, events) @ events.gather(item_UD)
+            mean_BHD = self.user_shortcut(logit_BLH, events) @ events.gather(items.vector)
             user_BHD = user_BHD + self.log_gain.exp() * F.normalize(mean_BHD, dim=2)
         return F.normalize(user_BHD, dim=2)
-
-    def _item(self, feature_MF: Tensor) -> tuple[Tensor, Tensor]:
-        vector_MD, extra_MX = self.item_tower(feature_MF).split(self._item_shape, dim=1)
-        if self.config.shortcut:
-            vector_MD = vector_MD + self.item_shortcut(feature_MF)
-        return F.normalize(vector_MD, dim=1), extra_MX
 
 
 def embedder(config: Towers.Config, space: FeatureSpace) -> Embedder:

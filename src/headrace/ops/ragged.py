@@ -1,4 +1,7 @@
-"""Operations within the rows of a Ragged. N values in B rows given by offsets (B + 1,)."""
+"""Operations within the rows of a Ragged. N values in B rows given by offsets (B + 1,).
+
+Most requests come alone: where one row is less work than many of length N, it is done as one.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ def rows_of(offsets: Tensor, size: int) -> Tensor:  # (N,) int64
 
 def top(score_N: Tensor, offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) int64 positions
     """Find the ``quota_B`` best of each row, best first; ties keep their order."""
+    if len(quota_B) == 1:
+        return score_N.argsort(descending=True, stable=True)[: int(quota_B)]
     row_N = rows_of(offsets, score_N.shape[0])
     order_N = score_N.argsort(descending=True, stable=True)
     order_N = order_N[row_N[order_N].argsort(stable=True)]
@@ -23,6 +28,8 @@ def top(score_N: Tensor, offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) in
 def head(offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) int64 positions
     """The first ``quota_B`` positions of each row."""
     size = int(offsets[-1])
+    if len(quota_B) == 1:
+        return torch.arange(min(size, int(quota_B)))
     row_N = rows_of(offsets, size)
     place_N = torch.arange(size) - offsets[:-1][row_N]
     return torch.nonzero(place_N < quota_B[row_N])[:, 0]
@@ -59,6 +66,9 @@ def pad(value_ND: Tensor, offsets: Tensor, length: int | None = None) -> tuple[T
     lengths_B = offsets.diff()
     longest = int(lengths_B.max()) if len(lengths_B) else 0
     size = max(1, longest if length is None else length)
+    if len(lengths_B) == 1 and size <= longest:
+        newest_1LD = value_ND[-size:].unsqueeze(0)
+        return newest_1LD, torch.ones(1, size, dtype=torch.bool)
     column_L = torch.arange(size)
     kept_B = lengths_B.clamp(max=size)
     mask_BL = column_L < kept_B.unsqueeze(1)

@@ -17,7 +17,7 @@ from ..errors import BundleError
 from ..features import FeatureSpace
 from ..nn.embedder import distinct
 from ..nn.pointwise import Countable
-from ..nn.towers import Towers, embedder
+from ..nn.towers import Items, Towers, embedder
 from ._base import PreRanker, PreRankerConfig
 
 PREPARED = 16  # batches that tell base rates
@@ -71,6 +71,7 @@ class Vector(PreRanker):
         self.towers = Towers(config, self.embed, vectors=size, extra=extra)
         self.log_scale = nn.Parameter(torch.full((size, 1), config.scale).log())
         self.bias = nn.Parameter(torch.zeros(size, 1))
+        self._encoded: Items | None = None
         self._items: Part | None = None
 
     def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
@@ -100,14 +101,15 @@ class Vector(PreRanker):
         """Leave training for good: make the item part, ``chunk`` items at a time."""
         self.eval()
         every = torch.arange(len(self.embed.item_ids))
-        item_ID, own_IT = self.towers.items(self.embed, every, chunk)
-        self._items = Part(self._extend(item_ID, own_IT), self.version())
+        self._encoded = self.towers.encode_all(self.embed, every, chunk)
+        vector_IX = self._extend(self._encoded.vector, self._encoded.extra)
+        self._items = Part(vector_IX, self.version())
 
     def users(self, requests: Requests) -> Part:
         """The user part: once a request, whatever the number of candidates."""
-        if self._items is None:
+        if self._items is None or self._encoded is None:
             raise RuntimeError("freeze first: weights in training have no version")
-        user_BTD = self.towers.users(self.embed, requests)
+        user_BTD = self.towers.users(self.embed, requests, self._encoded)
         return Part(self._fold(user_BTD), self._items.version)
 
     @property

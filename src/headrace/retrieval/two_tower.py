@@ -16,7 +16,7 @@ from ..data import Batch, Candidates, Ragged, Requests
 from ..errors import BundleError, ConfigError, suggest
 from ..features import FeatureSpace
 from ..nn.in_batch import Columns, request_softmax
-from ..nn.towers import Towers, check, embedder
+from ..nn.towers import Items, Towers, check, embedder
 from ..ops import ragged
 from ..samples import Samples
 from ..training import Trainer, Training
@@ -124,12 +124,15 @@ class TwoTower(Channel):
             reason = str(error).splitlines()[-1].strip()
             raise BundleError(f"two_tower: weights do not fit the settings: {reason}") from None
         net.eval()
-        fresh = torch.arange(len(arrays["keys"]), len(space.catalogue))
-        floor = arrays["popularity"].min().expand(len(fresh))
+        items, known = net.encode_all(), len(arrays["keys"])
+        floor = arrays["popularity"].min().expand(len(space.catalogue) - known)
+        popularity_I = torch.cat([arrays["popularity"], floor])
+        fresh_MX = net.keys(items, popularity_I)[known:]
         return TwoTowerRetriever(
             net,
-            torch.cat([arrays["keys"], net.keys(fresh, floor)]),
-            torch.cat([arrays["popularity"], floor]),
+            items,
+            torch.cat([arrays["keys"], fresh_MX]),
+            popularity_I,
             space.catalogue.available,
             lambda key_IX, shown_I: self.config.index.restore(arrays, key_IX, shown_I),
         )
@@ -152,14 +155,17 @@ class TwoTowerNet(nn.Module):
         user_BHD, item_MD, bias_MX = self.towers(self.embed, requests, item_M)
         return self._query(user_BHD[:, 0]), self._key(item_MD, bias_MX.sum(1))
 
-    def queries(self, requests: Requests) -> Tensor:  # (B, D + 1)
-        """Encode requests."""
-        return self._query(self.towers.users(self.embed, requests)[:, 0])
+    def encode_all(self) -> Items:
+        """Encode the catalogue."""
+        return self.towers.encode_all(self.embed, torch.arange(len(self.embed.item_ids)))
 
-    def keys(self, item_M: Tensor, popularity_M: Tensor) -> Tensor:  # (M, D + 1)
-        """Encode any number of items, their popularity now among their bias."""
-        item_MD, bias_MX = self.towers.items(self.embed, item_M)
-        return self._key(item_MD, bias_MX.sum(1) + popularity_M)
+    def queries(self, requests: Requests, items: Items) -> Tensor:  # (B, D + 1)
+        """Encode requests; ``items`` are all, encoded."""
+        return self._query(self.towers.users(self.embed, requests, items)[:, 0])
+
+    def keys(self, items: Items, popularity_I: Tensor) -> Tensor:  # (I, D + 1)
+        """Keys of encoded items, their popularity now among their bias."""
+        return self._key(items.vector, items.extra.sum(1) + popularity_I)
 
     def _query(self, user_BD: Tensor) -> Tensor:
         return F.pad(user_BD, (0, 1), value=1.0) / self.config.temperature
@@ -194,13 +200,15 @@ class TwoTowerRetriever:
     def __init__(
         self,
         net: TwoTowerNet,
+        items: Items,
         key_IX: Tensor,
         popularity_I: Tensor,
         available_I: Tensor,
         index: Callable[[Tensor, Tensor], Index],
     ) -> None:
         """``popularity_I`` is a part of the keys; ``index`` makes an index of keys."""
-        self._net, self._key_IX, self._popularity_I = net, key_IX, popularity_I
+        self._net, self._items = net, items
+        self._key_IX, self._popularity_I = key_IX, popularity_I
         self._available_I = available_I
         self._index = index(key_IX, available_I)
 
@@ -209,8 +217,9 @@ class TwoTowerRetriever:
         cls, net: TwoTowerNet, popularity_I: Tensor, space: FeatureSpace, index: IndexConfig
     ) -> TwoTowerRetriever:
         """Encode and index every item."""
-        key_IX = net.keys(torch.arange(len(space.catalogue)), popularity_I)
-        return cls(net, key_IX, popularity_I, space.catalogue.available, index.build)
+        items = net.encode_all()
+        key_IX = net.keys(items, popularity_I)
+        return cls(net, items, key_IX, popularity_I, space.catalogue.available, index.build)
 
     def recount(self, samples: Samples) -> TwoTowerRetriever:
         """The same towers with what is popular at the end of the validation period."""
@@ -221,7 +230,7 @@ class TwoTowerRetriever:
         key_IX = self._key_IX.clone()
         key_IX[:, -1] += config.temperature * (now_I - self._popularity_I)
         build = config.index.build
-        return TwoTowerRetriever(self._net, key_IX, now_I, self._available_I, build)
+        return TwoTowerRetriever(self._net, self._items, key_IX, now_I, self._available_I, build)
 
     @property
     def item_vectors(self) -> Tensor:  # (I, D)
@@ -235,7 +244,7 @@ class TwoTowerRetriever:
         if skip is not None:
             exclude = union(exclude, requests.ragged(f"{skip}.item"))
         most = int(quota_B.max()) if len(quota_B) else 0
-        found = self._index.search(self._net.queries(requests), most, exclude)
+        found = self._index.search(self._net.queries(requests, self._items), most, exclude)
         return found.take(ragged.head(found.item_id.offsets, quota_B))
 
     def arrays(self) -> Mapping[str, Tensor]:
