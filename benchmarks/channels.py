@@ -5,7 +5,7 @@
 Each variant is a channel of the configuration with some settings changed. It is fitted as a run
 does it: settings tuned on the validation period, then all counted anew up to the test period. Then
 it is asked for the first test request of each user, as it is and with the users' old items left
-out. Recall of its own list, with standard errors over requests; no merge, no ranker.
+out. Recall of its own list, with the standard error of recall@200 over requests; no merge, no ranker.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import torch
 from benchmarks import _common
 from headrace.data import Candidates
 from headrace.errors import HeadraceError
-from headrace.evaluation import lists
+from headrace.evaluation import lists, metrics
 from headrace.pipeline import without_seen
+from headrace.retrieval._base import Channel
 from headrace.run import Run
 from headrace.samples import Samples
 from headrace.stages import Recountable
@@ -77,16 +78,17 @@ class Bench:
     def judge(self, settings: Any) -> dict[str, Any]:
         """Fit one variant and ask it."""
         start = time.perf_counter()
-        part = settings.build(self.samples.space).fit(self.samples, "variant", Trainer())
-        if isinstance(part, Recountable):
-            part = part.recount(self.samples)
+        channel: Channel = settings.build(self.samples.space)
+        part = channel.fit(self.samples, "variant", Trainer())
+        part = part.recount(self.samples) if isinstance(part, Recountable) else part
         seconds = time.perf_counter() - start
         out: dict[str, Any] = {}
         for which, (requests, truth) in self._asked.items():
             found = part.retrieve(requests, torch.full((self.size,), QUOTA)).item_id
-            recall = lists.recall_at(found, truth)
-            out |= {f"{which}{k}": round(x, 4) for k, x in recall.items() if k != "se"}
-            out[f"{which}se"] = round(recall["se"]["recall@200"], 4)
+            matches = lists.match(found, truth)
+            for k in lists.RECALL_LENGTHS:
+                out[f"{which}recall@{k}"] = round(metrics.mean(matches.recall(k)), 4)
+            out[f"{which}se"] = round(metrics.standard_error(matches.recall(200)), 4)
         arrays = part.arrays()
         chosen = {name: round(float(arrays[name]), 3) for name in arrays if name in CHOSEN}
         return out | {"chosen": chosen, "fit_seconds": round(seconds, 1)}
