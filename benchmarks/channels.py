@@ -5,7 +5,7 @@
 Each variant is a channel of the configuration with some settings changed. It is fitted as a run
 does it: settings tuned on the validation period, then all counted anew up to the test period. Then
 it is asked for the first test request of each user, as it is and with the users' old items left
-out. Recall of its own list, with the standard error of recall@200 over requests; no merge, no ranker.
+out. Recall of its own list, with the standard error of recall@200; no merge, no ranker.
 """
 
 from __future__ import annotations

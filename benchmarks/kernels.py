@@ -1,6 +1,6 @@
 """Kernels against what they stand in for: slates, and updates of embedding tables; one thread.
 
-    python -m benchmarks.kernels [--repeats 30]
+    python -m benchmarks.kernels [--repeats 200]
 
 Slates: ``mmr`` and ``dpp`` choose K of M candidates, vectors of width 64, whole slate as window.
 Tables: the gradient of 20,000 look-ups (rows drawn evenly, width 16) is summed over equal rows and
@@ -83,7 +83,7 @@ def table(num_rows: int, repeats: int) -> dict[str, float]:
 def main() -> None:
     """Time all of them."""
     options = _common.parser(__doc__)
-    options.add_argument("--repeats", type=int, default=30)
+    options.add_argument("--repeats", type=int, default=200)
     given = options.parse_args()
     torch.set_num_threads(1)
     figures = {
