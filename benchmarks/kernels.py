@@ -10,7 +10,6 @@ applied by row-wise Adagrad, on a table of 10,000 and one of 1,000,000 rows; bes
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from statistics import median
 
@@ -26,14 +25,8 @@ LOOKUPS, WIDTH, VECTOR = 20_000, 16, 64
 
 
 def median_ms(work: Callable[[], object], repeats: int) -> float:
-    """Median time of a call, after one that compiles and warms up."""
-    work()
-    spent: list[float] = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        spent.append(1000 * (time.perf_counter() - start))
-    return round(median(spent), 3)
+    """Median time of a call."""
+    return round(median(_common.times_ms(work, repeats)), 3)
 
 
 def slates(repeats: int) -> dict[str, dict[str, float]]:

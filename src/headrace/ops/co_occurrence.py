@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .best import best
+from .best import put
 
 Array = NDArray[Any]
 Graph = tuple[Array, Array, Array]
@@ -189,11 +189,8 @@ def _keep_best(
     neighbour: Array,
     weight: Array,
 ) -> None:
-    top = best(score, item, size, neighbour.shape[1])
-    for k in range(len(top)):
-        neighbour[row, k] = item[top[k]]
-        weight[row, k] = score[top[k]]
-    offsets[row + 1] = offsets[row] + len(top)
+    kept = put(score, item, size, neighbour.shape[1], neighbour[row], weight[row], 0)
+    offsets[row + 1] = offsets[row] + kept
 
 
 @njit(cache=True, nogil=True)
@@ -253,9 +250,5 @@ def gather(
                 touched[n], score[n] = j, total_I[j]
                 n += 1
             total_I[j] = 0
-        start = out[b]
-        top = best(score, touched, n, quota_B[b])
-        for k in range(len(top)):
-            item_N[start + k], score_N[start + k] = touched[top[k]], score[top[k]]
-        out[b + 1] = start + len(top)
+        out[b + 1] = put(score, touched, n, quota_B[b], item_N, score_N, out[b])
     return out, item_N[: out[-1]].copy(), score_N[: out[-1]].copy()
