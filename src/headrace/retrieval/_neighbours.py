@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import config
 from ..data import Candidates, Requests
 from ..features import FeatureSpace
-from ..ops import co_occurrence, own_items
+from ..ops import own_items, walk
 from ..samples import Samples
 from ..samples.split import DAY_MS
 from ..training import Trainer
@@ -135,8 +135,8 @@ def build(rows: Callable[[int, int], Graph], num_items: int) -> Mapping[str, Ten
 class NeighbourChannel(Channel):
     """Abstract. A final channel says how it weighs what occurs together before a time."""
 
-    def __init__(self, walk: NeighbourConfig) -> None:
-        self._walk = walk
+    def __init__(self, settings: NeighbourConfig) -> None:
+        self._settings = settings
 
     @abstractmethod
     def count(self, samples: Samples, until_ms: int) -> Mapping[str, Tensor]:
@@ -147,12 +147,12 @@ class NeighbourChannel(Channel):
         """Count before the validation interval."""
         del name, trainer
         arrays = self.count(samples, samples.split.valid_ms)
-        return Neighbours(self._walk, arrays, self.count)
+        return Neighbours(self._settings, arrays, self.count)
 
     def restore(self, arrays: Mapping[str, Tensor], space: FeatureSpace) -> Neighbours:
         """Take up the graph."""
         del space
-        return Neighbours(self._walk, arrays, self.count)
+        return Neighbours(self._settings, arrays, self.count)
 
 
 @final
@@ -186,7 +186,7 @@ class Neighbours:
             np.zeros(max(num_items, 1 + int(events[1].max(initial=0))), np.uint8),
         )
         return scored(
-            *co_occurrence.gather(
+            *walk.gather(
                 self._offsets,
                 self._neighbour,
                 self._weight,
