@@ -9,6 +9,7 @@ import platform
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -57,6 +58,17 @@ def apart(work: Callable[..., T], *arguments: Any) -> T:
     """Run ``work`` in a fresh process, so that its memory is its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
+
+
+def times_ms(work: Callable[[], object], repeats: int) -> list[float]:
+    """How long each of several calls took, after one that compiles and warms up."""
+    work()
+    times: list[float] = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        work()
+        times.append(1000 * (time.perf_counter() - begun))
+    return times
 
 
 def finish(name: str, figures: Mapping[str, Any], *, save: bool) -> None:

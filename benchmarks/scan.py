@@ -10,7 +10,6 @@ projects its states once for all candidates. Equal weights, equal results (check
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -91,17 +90,6 @@ class Case:
         return loop(self.evolution, state_NLH, self.attention_NL, mask_NL)[:, -1]
 
 
-def best_ms(work: Callable[[], object], repeats: int) -> float:
-    """The quickest of several runs, after one that does not count."""
-    work()
-    times: list[float] = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begun)
-    return 1000 * min(times)
-
-
 def measure(case: Case, repeats: int, *, train: bool) -> dict[str, float]:
     """Time of each way, and how many times as fast as each loop the fused one is."""
     ways = {"fused": case.fused, "loop": case.plain, "loop_once_a_request": case.hoisted}
@@ -117,7 +105,10 @@ def measure(case: Case, repeats: int, *, train: bool) -> dict[str, float]:
             with torch.inference_mode():
                 way()
 
-    row = {f"{name}_ms": best_ms(lambda way=way: run(way), repeats) for name, way in ways.items()}
+    row = {
+        f"{name}_ms": min(_common.times_ms(lambda way=way: run(way), repeats))
+        for name, way in ways.items()
+    }
     row["ratio"] = row["loop_ms"] / row["fused_ms"]
     row["ratio_once_a_request"] = row["loop_once_a_request_ms"] / row["fused_ms"]
     return row

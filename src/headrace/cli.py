@@ -84,11 +84,17 @@ def train(
 
 
 @app.command()
-def evaluate(run: RunPath) -> None:
+def evaluate(
+    run: RunPath,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Ranker of [compare] for the d_category report; default: the first."),
+    ] = None,
+) -> None:
     """Judge the trained cascade on the test period; write report.json and report.html."""
     from .run import Run
 
-    _evaluate(Run.open(run), Steps())
+    _evaluate(Run.open(run), Steps(), against)
 
 
 @app.command()
@@ -208,14 +214,14 @@ def _train(run: Run, steps: Steps, *, resume: bool = False) -> None:
     console.print(f"{run.bundle_path}: version {bundle.version}", highlight=False)
 
 
-def _evaluate(run: Run, steps: Steps) -> Path:
+def _evaluate(run: Run, steps: Steps, against: str | None = None) -> Path:
     from .bundle import Bundle
     from .evaluation import print_report, write_report
     from .evaluation.evaluate import evaluate as judge
 
     bundle = Bundle.open(run.bundle_path)
     bundle.check_schema(run.app.schema_)
-    report = judge(run, bundle, steps)
+    report = judge(run, bundle, steps, against)
     path = write_report(report, run.folder)
     print_report(report, console)
     return path

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -159,10 +159,17 @@ def exposures(samples: Samples, requests: Array) -> list[Drawn]:
     ]
 
 
-def predict(
-    model: Pointwise, samples: Samples, drawn: list[Drawn]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Probabilities ``(N, T)``, labels ``(N, T)``, user and weight ``(N,)`` of drawn candidates."""
+class Predicted(NamedTuple):
+    """What a model says of drawn candidates, and what became of them."""
+
+    probability_NT: Tensor
+    label_NT: Tensor
+    user_N: Tensor
+    weight_N: Tensor
+
+
+def predict(model: Pointwise, samples: Samples, drawn: list[Drawn]) -> Predicted:
+    """A model's probabilities of drawn candidates, uncalibrated."""
     probability: list[Tensor] = []
     label: list[Tensor] = []
     user: list[Tensor] = []
@@ -172,7 +179,7 @@ def predict(
         label.append(torch.stack([batch.labels[t] for t in model.tasks], dim=1))
         user.append(batch.candidates.item_id.spread(batch.requests.user))
     weight = torch.cat([part.weight for part in drawn])
-    return torch.cat(probability), torch.cat(label), torch.cat(user), weight
+    return Predicted(torch.cat(probability), torch.cat(label), torch.cat(user), weight)
 
 
 @dataclass(frozen=True)

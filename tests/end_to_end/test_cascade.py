@@ -39,6 +39,8 @@ def test_the_report_has_every_promised_key(trained):
     assert {"auc", "gauc", "logloss", "pcoc"} <= set(report["ranking"]["ranking"])
     assert report["ranking"]["lr"]["auc"] > 0.5
     assert report["preranking"]["hit"]["20"] > 0
+    assert list(report["d_category"]["models"]) == ["ranking", "lr"]
+    assert report["d_category"]["models"]["lr"]["shown"]["known"] > 0.5
     cascade = report["cascade"]
     assert cascade["recall@10"] > 0
     assert cascade["new_to_user"]["recall@10"] >= 0
@@ -223,6 +225,15 @@ def test_a_bundle_of_another_schema_is_refused(trained, tmp_path):
     done = headrace("evaluate", other, check=False)
     assert done.returncode == 2
     assert "a bundle of another schema" in done.stderr
+
+
+def test_a_ranker_to_compare_must_be_in_the_bundle(trained):
+    shop, _ = trained
+    done = headrace("evaluate", shop.run, "--against", "lrr", check=False)
+    assert done.returncode == 2
+    assert (
+        "--against lrr: no ranker of that name under [compare]; did you mean 'lr'?" in done.stderr
+    )
 
 
 def test_schema_and_version_print(trained):

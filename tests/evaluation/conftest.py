@@ -55,6 +55,35 @@ def ranker(auc, gauc, logloss, pcoc, tilt):
     }
 
 
+def reach(shares, items, known, days):
+    return {"items": items, "share": shares, "known": known, "days": days}
+
+
+def d_category():
+    near = [0.09, 0.11, 0.19, 0.24, 0.2, 0.1, 0.05, 0.02]
+    far = [0.06, 0.1, 0.18, 0.23, 0.19, 0.13, 0.08, 0.03]
+    order = [0.93, 0.91, 0.9, 0.89, 0.88, 0.87, 0.86, None]
+    return {
+        "from_days": [-1, 0, 1, 3, 7, 14, 30, 90],
+        "exposures": [0.31, 0.04, 0.07, 0.12, 0.14, 0.14, 0.12, 0.06],
+        "positives": [402, 711, 1_204, 1_390, 1_121, 807, 350, 97],
+        "models": {
+            "ranking": {
+                "shown": reach(far, 17_280, 0.94, 13.3),
+                "taken": reach(near, 2_104, 0.95, 10.8),
+                "auc": order,
+                "gauc": order,
+            },
+            "lr": {
+                "shown": reach(near, 17_280, 0.91, 11.2),
+                "taken": reach(near, 1_988, 0.93, 9.9),
+                "auc": order,
+                "gauc": order,
+            },
+        },
+    }
+
+
 def training(seconds, start, floor, steps, every):
     curve = [
         {
@@ -150,6 +179,7 @@ def whole_report() -> Report:
             "mlp": ranker(0.851, 0.799, 0.1561, 0.984, 0.08),
             "din": ranker(0.858, 0.806, 0.1539, 1.011, 0.05),
         },
+        "d_category": d_category(),
         "cascade": {
             **quality(0.183, 0.264, 3.91, 0.672, 0.411, 0.061),
             "new_to_user": quality(0.0243, 0.021, 0.47, 0.146, 0.052, 0.043),
@@ -200,6 +230,7 @@ def whole_report() -> Report:
             "din": 118.5,
             "evaluate": 27.4,
         },
+        "left_out": {"some_part": "there is nothing to be said of it"},
     }
 
 

@@ -121,6 +121,7 @@ def without(report, path):
         (("retrieval",), {"channels", "retrieval", "overlap", "exclusive"}),
         (("preranking",), {"hit", "preranking"}),
         (("ranking",), {"calibration", "ranking"}),
+        (("d_category",), {"reach", "d_category"}),
         (("cascade",), {"standings", "funnel", "latency", "baselines", "stages"}),
         (("training",), {"training"}),
         (("seconds",), {"seconds"}),
@@ -154,8 +155,8 @@ def test_missing_details_are_done_without(report, undrawn):
     ):
         without(report, path.split())
     page = Page(render(report))
-    assert page.tags["figure"] == 6  # of 9: no overlap, funnel and latency
-    assert page.tags["table"] == len(tables(report)) == 7
+    assert page.tags["figure"] == 7  # of 10: no overlap, funnel and latency
+    assert page.tags["table"] == len(tables(report)) == 8
 
 
 def test_the_least_report_makes_a_page(least):

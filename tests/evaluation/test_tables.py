@@ -50,6 +50,20 @@ def test_every_row_has_every_column(report):
         assert {len(row) for row in table.rows} == {len(table.columns)}
 
 
+def test_bins_of_days_are_named_and_end_open(report):
+    rows = tables(report)["d_category"].rows
+    names = ["never", "0 to 1", "1 to 3", "3 to 7", "7 to 14", "14 to 30", "30 to 90", "90 or more"]
+    assert [row[0] for row in rows] == [*names, "ever", "mean days, if ever", "items"]
+    assert rows[5][1:5] == ("0.130", "0.100", "0.100", "0.100")
+    assert rows[9][1:5] == ("13.3", "11.2", "10.8", "9.9")
+
+
+def test_what_is_left_out_is_said(report):
+    assert ("left out", "some_part: there is nothing to be said of it") in tables(report)[
+        "data"
+    ].rows
+
+
 def test_the_total_time_is_the_sum(report):
     *steps, (name, total) = tables(report)["seconds"].rows
     assert name == "total"

@@ -5,6 +5,7 @@ import torch
 
 from headrace.config import Kinds
 from headrace.data import Batch, Candidates
+from tests.learning import overfit
 
 KINDS = Kinds("headrace.ranking")
 TASKS = ("click", "buy")
@@ -49,19 +50,7 @@ class TestEveryRanker:
         rows = tiny_samples.requests("train")[-4:]
         tiny = tiny_samples.batch(tiny_samples.draw(rows, seed=3))
         model = build(kind, tiny_samples)
-        tables = [p for n, p in model.named_parameters() if "tables." in n]
-        rest = [p for n, p in model.named_parameters() if "tables." not in n]
-        optimizers = [torch.optim.SparseAdam(tables, 0.05)]
-        optimizers += [torch.optim.Adam(rest, 0.01)]
-        losses = []
-        for _ in range(150):
-            loss = torch.stack(list(model.loss(tiny).values())).sum()
-            losses.append(loss.item())
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
+        losses = overfit(model, lambda: model.loss(tiny))
         assert losses[-1] < 0.2 * losses[0]
 
     def test_weights_restore_bit_for_bit(self, kind, tiny_samples, batch):

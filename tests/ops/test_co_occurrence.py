@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.ops import co_occurrence
+from headrace.ops import co_occurrence, walk
 
 ITEMS = 8
 baskets = st.lists(st.sets(st.integers(1, ITEMS - 1), min_size=1), min_size=1, max_size=8)
@@ -191,7 +191,7 @@ def test_gather_adds_up_and_leaves_out(units, seeds, excluded, quota):
     graph = Pairs(units).cosine(np.ones(len(units)))
     worth = np.linspace(1, 2, len(seeds)).astype(np.float32)
     scratch = np.zeros(ITEMS, np.float32)
-    offsets, item, score = co_occurrence.gather(
+    offsets, item, score = walk.gather(
         *graph,
         np.array([0, len(seeds)]),
         np.array(seeds, np.int64),
@@ -220,7 +220,7 @@ def test_gather_survives_worths_too_small_for_a_float():
     graph = Pairs([{1, 2}, {1, 2}]).cosine(np.full(2, 1e-30))
     none = np.zeros(0, np.int64)
     seeds, worth = np.full(50, 1), np.full(50, 1e-30, np.float32)
-    _, item, _ = co_occurrence.gather(
+    _, item, _ = walk.gather(
         *graph,
         np.array([0, 50]),
         seeds,

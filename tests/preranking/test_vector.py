@@ -5,6 +5,7 @@ from headrace.data import Candidates, Ragged
 from headrace.errors import BundleError, ConfigError
 from headrace.nn.history import HistoryEncoder
 from headrace.preranking.vector import Part, Vector, inner_products
+from tests.learning import overfit
 
 TASKS = ("click", "buy")
 CHOICES = [{}, {"shortcut": False, "item_bias": False}]
@@ -19,23 +20,6 @@ def build(samples, seed=0, tasks=TASKS, **settings):
 def batch(tiny_samples):
     rows = tiny_samples.requests("train")[-40:]
     return tiny_samples.batch(tiny_samples.draw(rows, seed=3))
-
-
-def learn(model, batch, steps=150):
-    """Train on one batch; return the loss of every step."""
-    tables = [p for n, p in model.named_parameters() if n.startswith("embed.tables")]
-    rest = [p for n, p in model.named_parameters() if not n.startswith("embed.tables")]
-    optimizers = [torch.optim.SparseAdam(tables, 0.05), torch.optim.Adam(rest, 0.01)]
-    losses = []
-    for _ in range(steps):
-        loss = torch.stack(list(model.loss(batch).values())).sum()
-        losses.append(loss.item())
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-    return losses
 
 
 @pytest.mark.parametrize("settings", CHOICES)
@@ -80,9 +64,9 @@ class TestVector:
 
     def test_overfits_a_tiny_set(self, settings, tiny_samples):
         rows = tiny_samples.requests("train")[-4:]
-        losses = learn(
-            build(tiny_samples, **settings), tiny_samples.batch(tiny_samples.draw(rows, seed=3))
-        )
+        tiny = tiny_samples.batch(tiny_samples.draw(rows, seed=3))
+        model = build(tiny_samples, **settings)
+        losses = overfit(model, lambda: model.loss(tiny))
         assert losses[-1] < 0.2 * losses[0]
 
     def test_weights_restore_bit_for_bit(self, settings, tiny_samples, batch):
@@ -167,7 +151,8 @@ def test_tells_a_user_s_own_items_from_others(tiny_samples):
     """It sees no counter, only the history: repurchases must come through the vectors."""
     model = build(tiny_samples, tasks=("click",), encoder=HistoryEncoder.Config(dim=16))
     rows = tiny_samples.requests("train")[-300:]
-    learn(model, tiny_samples.batch(tiny_samples.draw(rows, seed=1)), steps=60)
+    batch = tiny_samples.batch(tiny_samples.draw(rows, seed=1))
+    overfit(model, lambda: model.loss(batch), steps=60)
     later = tiny_samples.requests("valid")[:100]
     batch = tiny_samples.batch(tiny_samples.draw(later, seed=2))
     model.freeze()

@@ -20,6 +20,7 @@ from headrace.retrieval.two_tower import (
 )
 from headrace.training import Trainer, Training
 from tests import tiny
+from tests.learning import overfit
 
 SMALL = {
     "dim": 8,
@@ -128,18 +129,7 @@ def test_overfits_a_tiny_set(tiny_samples):
     net = TwoTowerNet(config, tiny_samples.space)
     objective = Objective(net, torch.from_numpy(tiny_samples.frequency))
     batch = tiny_samples.positives_batch(tiny_samples.requests("train")[-6:], seed=1, pool=30)
-    tables = [p for n, p in net.named_parameters() if n.startswith("embed.tables")]
-    rest = [p for n, p in net.named_parameters() if not n.startswith("embed.tables")]
-    optimizers = [torch.optim.SparseAdam(tables, 0.05), torch.optim.Adam(rest, 0.01)]
-    losses = []
-    for _ in range(120):
-        loss = objective.loss(batch)["softmax"]
-        losses.append(loss.item())
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
+    losses = overfit(net, lambda: {"softmax": objective.loss(batch)["softmax"]}, steps=120)
     assert losses[-1] < 0.2 * losses[0]
 
 

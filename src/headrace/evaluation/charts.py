@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import cycle
+from collections.abc import Mapping
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from . import drawing
-from .drawing import COLORS, FULL, HALF, ROW
-from .structure import Bin, Report
+from . import charts_ranking, drawing
+from .drawing import COLORS, FULL, HALF, ROW, Chart
+from .structure import Report
 from .tables import number, strongest_first
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """One figure of the page."""
-
-    svg: str
-    title: str
-    caption: str  # how to read it, and the unit
-    wide: bool = False
 
 
 def charts(report: Report) -> dict[str, Chart]:
@@ -36,8 +23,9 @@ def charts(report: Report) -> dict[str, Chart]:
             "channels": _channels(report),
             "overlap": _overlap(report),
             "exclusive": _exclusive(report),
-            "hit": _hit(report),
-            "calibration": _calibration(report),
+            "hit": charts_ranking.hit(report),
+            "calibration": charts_ranking.calibration(report),
+            "reach": charts_ranking.reach(report),
             "training": _training(report),
         }
     return {name: chart for name, chart in built.items() if chart is not None}
@@ -185,71 +173,6 @@ def _exclusive(report: Report) -> Chart | None:
         "Mean share of a request's true items that this channel finds and no other (0 to 1): "
         "what would be lost without it.",
     )
-
-
-def _hit(report: Report) -> Chart | None:
-    hit = report["preranking"]["hit"] if "preranking" in report else None
-    if not hit:
-        return None
-    figure, (axes,) = drawing.panels(HALF, 2.9)
-    cuts, values = [int(m) for m in hit], list(hit.values())
-    axes.plot(cuts, drawing.drawable(values), "o-", color=COLORS["deep"])
-    for m, value in zip(cuts, values, strict=True):
-        axes.annotate(number(value, 2), (m, value or 0), (4, -12), textcoords="offset points")
-    axes.set(ylim=(0, 1.05), xlim=(0, max(cuts) * 1.06), xlabel="m, the pre-ranker's cut")
-    axes.set_ylabel("hit@m")
-    said = ", ".join(f"{number(value)} at {m}" for m, value in hit.items())
-    return Chart(
-        drawing.inline_svg(figure, "hit", f"Line chart of the pre-ranker's hit: {said}."),
-        "Does the pre-ranker keep what the ranker wants?",
-        "Share of the ranker's ten best candidates among the pre-ranker's m best (0 to 1): read "
-        "off the smallest m that loses little.",
-    )
-
-
-def _calibration(report: Report) -> Chart | None:
-    curves = {
-        name: [b for b in model["calibration"] if b["p"] is not None and b["y"] is not None]
-        for name, model in report.get("ranking", {}).items()
-    }
-    curves = {name: bins for name, bins in curves.items() if bins}
-    if not curves:
-        return None
-    figure, (left, right) = drawing.panels(FULL, 3.7, 2)
-    limits = _calibration_limits(left, [b for bins in curves.values() for b in bins])
-    left.plot(limits, limits, "--", color=COLORS["muted"], lw=1, label="perfect")
-    right.axhline(1, ls="--", color=COLORS["muted"], lw=1)
-    for (name, bins), color in zip(curves.items(), cycle(drawing.SERIES)):
-        p, y, se = (np.array(drawing.drawable([b[key] for b in bins])) for key in ("p", "y", "se"))
-        drawing.line(left, p, y, se, color, name)
-        p[p == 0] = np.nan  # has no ratio
-        drawing.line(right, np.arange(1.0, len(p) + 1), y / p, se / p, color, name)
-    left.set_title("Predicted and observed probability")
-    left.set(xlabel="mean prediction of the bin", ylabel="share of positives")
-    left.legend(loc="upper left", fontsize=8)
-    right.set_title("Observed over predicted")
-    right.set(xlabel="bin, from the lowest predictions to the highest", ylabel="ratio")
-    said = ", ".join(f"{n} {number(report.get('ranking', {})[n]['pcoc'])}" for n in curves)
-    return Chart(
-        drawing.inline_svg(figure, "calibration", f"Calibration curves by bin; PCOC: {said}."),
-        "Calibration",
-        "Probabilities in at most ten bins of equal weight, whiskers one standard error: on the "
-        "dashed line predictions are true, below it they promise too much.",
-        wide=True,
-    )
-
-
-def _calibration_limits(axes: Axes, bins: Sequence[Bin]) -> tuple[float, float]:
-    """Room for every point, on a log scale when they span decades and none is 0."""
-    seen = [v for b in bins for v in (b["p"], b["y"]) if v is not None]
-    low, high = min(seen), max(seen)
-    if 0 < 20 * low < high:
-        drawing.log_scale(axes, both=True)
-        low, high = low / 1.5, high * 1.5
-    else:
-        low, high = 0.0, high * 1.1 or 1.0
-    axes.set(xlim=(low, high), ylim=(low, high))
-    return low, high
 
 
 def _training(report: Report) -> Chart | None:

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
@@ -36,6 +37,16 @@ COLORS = {
 SERIES = ("deep", "warm", "violet", "green", "mid", "ink")
 HALF, FULL = 5.6, 11.6  # inches; the page shows an inch as 100 pixels
 ROW = 0.34  # inches a horizontal bar takes
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One figure of the page."""
+
+    svg: str
+    title: str
+    caption: str  # how to read it, and the unit
+    wide: bool = False
 
 
 def style() -> AbstractContextManager[None]:

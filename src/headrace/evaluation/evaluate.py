@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..bundle import Bundle
-from ..calibration import Calibration
 from ..data import Candidates, Ragged, Requests
 from ..nn.pointwise import Pointwise
-from ..pipeline import Step, exposures, predict, some, without_seen
+from ..pipeline import Predicted, Step, exposures, predict, some, without_seen
 from ..run import Run
-from ..samples import Samples
+from ..samples import Drawn, Samples
 from ..serving.cascade import Cascade
 from ..stages import Allocator, Trace
-from . import lists, metrics
+from . import d_category, lists, metrics
+from .d_category import Rival
 from .structure import Baseline, Preranking, Ranking, Report
 from .structure import Cascade as CascadePart
 
@@ -42,6 +42,7 @@ class _Lists:
     channels: dict[str, list[Ragged]] = field(default_factory=dict[str, list[Ragged]])
     stages: dict[str, list[Ragged]] = field(default_factory=dict[str, list[Ragged]])
     hits: dict[int, list[Array]] = field(default_factory=dict[int, list[Array]])
+    best: dict[str, list[Ragged]] = field(default_factory=dict[str, list[Ragged]])  # by ranker
 
     def add(self, trace: Trace) -> None:
         for name, found in trace.found.items():
@@ -56,8 +57,11 @@ class _Lists:
         return _join(self.stages[name])
 
 
-def evaluate(run: Run, bundle: Bundle, step: Step) -> Report:
-    """Judge a bundle on the test period of the run's log; see docs/report.md for every number."""
+def evaluate(run: Run, bundle: Bundle, step: Step, against: str | None = None) -> Report:
+    """Judge a bundle on the test period of the run's log; see docs/report.md for every number.
+
+    ``against`` names the ranker that the d_category part compares with the one that serves.
+    """
     started = time.perf_counter()
     torch.set_num_threads(run.app.threads)
     log = run.log()
@@ -65,21 +69,17 @@ def evaluate(run: Run, bundle: Bundle, step: Step) -> Report:
         cascade = bundle.assemble(log)
         samples = run.samples(cascade.builder.space)
         allocator = bundle.app.allocation.build()
+        rivals, why_none = d_category.rivals(bundle, samples, against)
     rows, truth = samples.first_requests("test")
     with step("cascade"):
-        everything = _run(cascade, allocator, samples, rows, new_only=False)
+        everything = _run(cascade, allocator, samples, rows, rivals)
     is_new = samples.is_new(rows, truth)
     new_truth = Candidates(truth).take(torch.nonzero(is_new)[:, 0]).item_id
     with step("new to the user"):
         novel = _run(cascade, allocator, samples, rows, new_only=True)
     with step("rankers"):
         tested = exposures(samples, some(samples.requests("test"), RANK_REQUESTS, samples.seed))
-        ranking = {
-            name: _judge(
-                bundle.ranker(name, samples.space), bundle.calibration(name), samples, tested
-            )
-            for name in bundle.rankers()
-        }
+        predicted = {name: _predict(bundle, name, samples, tested) for name in bundle.rankers()}
         preranking = _judge_preranker(cascade, samples, tested, everything)
     with step("latency"):
         timings = _time(cascade, allocator, samples, rows)
@@ -100,7 +100,7 @@ def evaluate(run: Run, bundle: Bundle, step: Step) -> Report:
     by_channel = lists.channel_quality(channels, truth, num_items)
     for name in by_channel:
         by_channel[name]["new_to_user"] = lists.recall_at(novel.channel(name), new_truth)
-    return {
+    report: Report = {
         "version": __version__,
         "config": bundle.app.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -114,16 +114,30 @@ def evaluate(run: Run, bundle: Bundle, step: Step) -> Report:
             "overlap": lists.overlap(channels),
         },
         "preranking": preranking,
-        "ranking": ranking,
+        "ranking": {name: _judge(each) for name, each in predicted.items()},
         "cascade": quality,
         "baselines": _baselines(bundle, everything, novel, truth, new_truth, price),
         "training": left["training"],
-        "seconds": {**left["seconds"], "evaluation": time.perf_counter() - started},
+        "seconds": {},
     }
+    if rivals:
+        best = {name: _join(everything.best[name]) for name in rivals}
+        asked = d_category.Asked(rows, truth, best)
+        report["d_category"] = d_category.d_category(samples, asked, tested, predicted)
+    else:
+        report["left_out"] = {"d_category": why_none}
+    report["seconds"] = {**left["seconds"], "evaluation": time.perf_counter() - started}
+    return report
 
 
 def _run(
-    cascade: Cascade, allocator: Allocator, samples: Samples, rows: Array, *, new_only: bool
+    cascade: Cascade,
+    allocator: Allocator,
+    samples: Samples,
+    rows: Array,
+    rivals: Mapping[str, Rival] | None = None,
+    *,
+    new_only: bool = False,
 ) -> _Lists:
     """The cascade over all requests; with ``new_only`` what the user had is left out."""
     out = _Lists()
@@ -135,29 +149,42 @@ def _run(
         trace = cascade.run(requests, allocator.plan(requests), samples.store)
         out.add(trace)
         if not new_only:
-            _compare_orders(cascade, requests, trace, samples, out)
+            _compare_orders(cascade, requests, trace, samples, rivals or {}, out)
     return out
 
 
 def _compare_orders(
-    cascade: Cascade, requests: Requests, trace: Trace, samples: Samples, out: _Lists
+    cascade: Cascade,
+    requests: Requests,
+    trace: Trace,
+    samples: Samples,
+    rivals: Mapping[str, Rival],
+    out: _Lists,
 ) -> None:
-    """Rank everything that retrieval found, to see what the pre-ranker would have cost."""
-    merged = cascade.features(requests, trace.after["retrieval"], samples.store)
+    """Rank everything that retrieval found, to see what the pre-ranker and rivals make of it."""
+    readers = (cascade.preranker, cascade.ranker, *(rival.model for rival in rivals.values()))
+    hits = any(reader.reads_hits for reader in readers)
+    found = trace.after["retrieval"]
+    merged = cascade.builder.candidates(requests, found, samples.store, hits=hits)
     rough_N = cascade.worth(merged.scores["preranking"], merged)
     fine_N = cascade.rank(requests, merged).scores["value"][:, 0]
     agreed = lists.agreement(rough_N, fine_N, merged.item_id.offsets)
     for m in HIT_LENGTHS:
         out.hits.setdefault(m, []).append(agreed.recall(m))
+    for name, rival in rivals.items():
+        out.best.setdefault(name, []).append(rival.best(cascade, requests, merged))
 
 
-def _judge(
-    model: Pointwise, calibration: Calibration, samples: Samples, tested: list[Any]
-) -> Ranking:
+def _predict(bundle: Bundle, name: str, samples: Samples, tested: list[Drawn]) -> Predicted:
+    """A ranker's calibrated probabilities of labelled exposures."""
+    raw = predict(bundle.ranker(name, samples.space), samples, tested)
+    return raw._replace(probability_NT=bundle.calibration(name).apply(raw.probability_NT))
+
+
+def _judge(predicted: Predicted) -> Ranking:
     """A ranker on labelled exposures, every one weighted by how many it stands for."""
-    raw_NT, label_NT, user_N, weight_N = predict(model, samples, tested)
-    p_N = calibration.apply(raw_NT)[:, -1]
-    label_N = label_NT[:, -1]
+    p_NT, label_NT, user_N, weight_N = predicted
+    p_N, label_N = p_NT[:, -1], label_NT[:, -1]
     grouped = metrics.gauc(user_N, label_N, p_N, weight_N)
     return {
         "auc": metrics.auc(label_N, p_N, weight_N),
@@ -172,7 +199,7 @@ def _judge(
 
 
 def _judge_preranker(
-    cascade: Cascade, samples: Samples, tested: list[Any], everything: _Lists
+    cascade: Cascade, samples: Samples, tested: list[Drawn], everything: _Lists
 ) -> Preranking:
     preranker = cascade.preranker
     if not isinstance(preranker, Pointwise):

@@ -15,7 +15,7 @@ SECTIONS = {
     "Cascade": ("standings", "funnel", "baselines", "latency", "stages"),
     "Retrieval": ("channels", "retrieval", "overlap", "exclusive"),
     "Pre-ranking": ("hit", "preranking"),
-    "Ranking": ("calibration", "ranking"),
+    "Ranking": ("calibration", "ranking", "reach", "d_category"),
     "Training": ("training",),
     "Data and time": ("data", "seconds"),
 }

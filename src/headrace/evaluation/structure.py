@@ -143,6 +143,33 @@ class Ranking(TypedDict):
     sd: NotRequired[RankingSpread]
 
 
+class DCategoryShares(TypedDict):
+    """Some items by the days since the user's last event in their category."""
+
+    items: Count
+    share: list[Metric]  # of the items, by bin
+    known: Metric  # share with any earlier event
+    days: Metric  # mean of those
+
+
+class DCategoryRanker(TypedDict):
+    """One ranker by bins of days."""
+
+    shown: DCategoryShares  # its ten best of each request
+    taken: DCategoryShares  # of these, what was taken
+    auc: list[Metric]
+    gauc: list[Metric]
+
+
+class DCategory(TypedDict):
+    """Two rankers side by side; every list is in the order of ``from_days``."""
+
+    from_days: list[Metric]  # where each bin begins; the first, -1, is no earlier event
+    exposures: list[Metric]
+    positives: list[Count]
+    models: dict[str, DCategoryRanker]
+
+
 class Latency(TypedDict):
     """Quantiles over requests run one at a time."""
 
@@ -192,7 +219,9 @@ class Report(TypedDict):
     retrieval: NotRequired[Retrieval]
     preranking: NotRequired[Preranking]
     ranking: NotRequired[dict[str, Ranking]]
+    d_category: NotRequired[DCategory]
     cascade: NotRequired[Cascade]
     baselines: NotRequired[dict[str, Baseline]]
     training: NotRequired[dict[str, Training]]
     seconds: NotRequired[dict[str, Metric]]
+    left_out: NotRequired[dict[str, str]]  # part -> why it is absent

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from .structure import Baseline, Cascade, Channel, Merged, Report
+from .structure import Baseline, Cascade, Channel, DCategory, Merged, Report
 
 ABSENT = "–"
 
@@ -50,6 +51,7 @@ def tables(report: Report) -> dict[str, Table]:
         "retrieval": _retrieval(report),
         "preranking": _preranking(report),
         "ranking": _ranking(report),
+        "d_category": _d_category(report),
         "stages": _stages(report),
         "seconds": _seconds(report),
         "data": _data(report),
@@ -207,6 +209,46 @@ def _ranking(report: Report) -> Table | None:
     )
 
 
+def bins_of_days(part: DCategory) -> list[str]:
+    """A name for each bin of days; the first is of items without an earlier event."""
+    low = [number(days, 0) for days in part["from_days"][1:]]
+    inner = [f"{a} to {z}" for a, z in pairwise(low)]
+    return ["never", *inner, *(f"{last} or more" for last in low[-1:])]
+
+
+def _d_category(report: Report) -> Table | None:
+    if "d_category" not in report:
+        return None
+    part = report["d_category"]
+    models = part["models"].values()
+    lists = [model[which] for which in ("shown", "taken") for model in models]
+    orders = [model[which] for which in ("auc", "gauc") for model in models]
+    blank = (ABSENT,) * (len(orders) + 2)
+    rows = [
+        (
+            name,
+            *(number(each["share"][g]) for each in lists),
+            *(number(values[g], 4) for values in orders),
+            number(part["exposures"][g]),
+            f"{part['positives'][g]:,}",
+        )
+        for g, name in enumerate(bins_of_days(part))
+    ]
+    rows += [
+        ("ever", *(number(each["known"]) for each in lists), *blank),
+        ("mean days, if ever", *(number(each["days"], 1) for each in lists), *blank),
+        ("items", *(f"{each['items']:,}" for each in lists), *blank),
+    ]
+    heads = [f"{h}: {name}" for h in ("shown", "taken", "AUC", "GAUC") for name in part["models"]]
+    return Table(
+        "How far back rankers reach (d_category)",
+        ("days since", *heads, "exposures", "positives"),
+        rows,
+        "Days since the user's last event in the item's category. Shown: shares of each ranker's "
+        "ten best of what retrieval found; taken: of these, what the user then took.",
+    )
+
+
 def _stages(report: Report) -> Table | None:
     if "cascade" not in report:
         return None
@@ -252,5 +294,6 @@ def _data(report: Report) -> Table:
             for name, span in data["intervals"].items()
         ),
         *(("note", note) for note in data["notes"]),
+        *(("left out", f"{part}: {why}") for part, why in report.get("left_out", {}).items()),
     ]
     return Table("What was evaluated", ("", ""), rows, prose=True)

@@ -8,12 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from .. import config
 from ..data import Candidates, Requests
 from ..schema import Side
 from .age import NUM_AGES, age_ids
 from .embedder import INITIAL_SD, Embedder
-from .mlp import Activation, mlp
+from .mlp import Layers
 from .target_attention import Norm, TargetAttention
 
 SIDES: tuple[Side, ...] = ("user", "context", "item", "cross")
@@ -23,8 +22,8 @@ SIDES: tuple[Side, ...] = ("user", "context", "item", "cross")
 class InterestMLP(nn.Module):
     """Features of every side, interest in the light of the candidate, and what a model adds."""
 
-    class Config(config.Config):
-        """Settings of InterestMLP; a ranker's own extend them."""
+    class Config(Layers):
+        """Settings of InterestMLP; a ranker's own extend them. The activation unit keeps PReLU."""
 
         history: str = "history"
         """The sequence of recent events to attend to."""
@@ -36,11 +35,6 @@ class InterestMLP(nn.Module):
         """Attention weights: none (paper), sqrt (of the length), or softmax (authors' code)."""
         age_dim: int = Field(default=8, ge=0)
         """Width of the embedding of an event's age; 0 leaves age out, as in the paper."""
-        hidden: tuple[int, ...] = Field(default=(128, 64), min_length=1)
-        """Widths of the hidden layers."""
-        activation: Activation = "dice"
-        """Of the hidden layers; the activation unit keeps PReLU."""
-        dropout: float = Field(default=0.0, ge=0, lt=1)
 
     def __init__(
         self, config: Config, embed: Embedder, dim: int, num_tasks: int, *, extra: int = 0
@@ -53,13 +47,7 @@ class InterestMLP(nn.Module):
         self.attention = TargetAttention(
             dim, config.attention, norm=config.norm, side_dim=config.age_dim
         )
-        self.head = mlp(
-            embed.dim(*SIDES) + dim + extra,
-            *config.hidden,
-            num_tasks,
-            activation=config.activation,
-            dropout=config.dropout,
-        )
+        self.head = config.layers(embed.dim(*SIDES) + dim + extra, num_tasks)
 
     def forward(
         self,

@@ -7,8 +7,11 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .. import config
 
 Activation = Literal["relu", "prelu", "dice"]
 
@@ -51,6 +54,21 @@ _ACTIVATION: dict[Activation, Callable[[int], nn.Module]] = {
 def activate(name: Activation, width: int) -> nn.Module:
     """An activation over vectors of ``width``."""
     return _ACTIVATION[name](width)
+
+
+class Layers(config.Config):
+    """Settings of the hidden layers under a model's outputs; a model's own extend them."""
+
+    hidden: tuple[int, ...] = Field(default=(128, 64), min_length=1)
+    """Widths of the hidden layers."""
+    activation: Activation = "dice"
+    """Of the hidden layers."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    def layers(self, inputs: int, outputs: int) -> nn.Sequential:
+        """Layers from ``inputs`` numbers to ``outputs``."""
+        widths = (inputs, *self.hidden, outputs)
+        return mlp(*widths, activation=self.activation, dropout=self.dropout)
 
 
 def mlp(*widths: int, activation: Activation = "relu", dropout: float = 0.0) -> nn.Sequential:

@@ -37,6 +37,17 @@ def best(score: Array, item: Array, size: int, most: int) -> Array:
 
 
 @njit(cache=True, nogil=True)
+def put(
+    score: Array, item: Array, size: int, most: int, item_N: Array, score_N: Array, at: int
+) -> int:
+    """Write the ``most`` best items and their scores from ``at`` on; return where they end."""
+    top = best(score, item, size, most)
+    for k in range(len(top)):
+        item_N[at + k], score_N[at + k] = item[top[k]], score[top[k]]
+    return at + len(top)
+
+
+@njit(cache=True, nogil=True)
 def _before(score: Array, item: Array, p: int, q: int) -> bool:
     """Whether position p is better than position q."""
     return score[p] > score[q] or (score[p] == score[q] and item[p] < item[q])

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .best import best
+from .best import put
 
 Array = NDArray[Any]
 Graph = tuple[Array, Array, Array]
@@ -106,44 +106,12 @@ def swing(
     weight = np.empty((last - first, keep), np.float32)
     for i in range(first, last):
         unit_A = _draw(unit_X[item_offsets[i] : item_offsets[i + 1]], most_units, seed, i)
-        found = 0
-        for u in unit_A:
-            for y in range(unit_offsets[u], unit_offsets[u + 1]):
-                j = item_X[y]
-                if slot[j] < 0:
-                    slot[j] = found
-                    touched[found] = j
-                    count[found] = 0
-                    found += 1
-                count[slot[j]] += 1
-        room = 0
-        for k in range(found):
-            start[k] = room
-            if touched[k] == i or count[k] < 2:  # the seed itself, and what no pair shares
-                slot[touched[k]] = -1
-            else:
-                room += count[k]
-            count[k] = 0
-        start[found] = room
-        if room > holder.shape[0]:
-            holder = np.empty(2 * room, np.int32)
-        for a in range(len(unit_A)):
-            for y in range(unit_offsets[unit_A[a]], unit_offsets[unit_A[a] + 1]):
-                k = slot[item_X[y]]
-                if k >= 0:
-                    holder[start[k] + count[k]] = a
-                    count[k] += 1
+        found = _beside(i, unit_A, unit_offsets, item_X, slot, touched, count, start)
+        if start[found] > holder.shape[0]:
+            holder = np.empty(2 * start[found], np.int32)
+        _list_holders(unit_A, unit_offsets, item_X, slot, count, start, holder)
         _weigh_pairs(pair, holder, start, found, weight_U[unit_A], alpha)
-        n = 0
-        for k in range(found):
-            slot[touched[k]] = -1
-            if start[k + 1] > start[k]:
-                shared = np.float32(0)
-                for p in range(start[k] + 1, start[k + 1]):
-                    for q in range(start[k], p):
-                        shared += pair[holder[p], holder[q]]
-                touched[n], score[n] = touched[k], shared
-                n += 1
+        n = _add_pairs(pair, holder, start, found, slot, touched, score)
         _keep_best(i - first, score, touched, n, offsets, neighbour, weight)
     return _compact(offsets, neighbour, weight)
 
@@ -161,6 +129,90 @@ def _draw(unit_A: Array, most: int, seed: int, item: int) -> Array:
             out[n] = unit_A[a]
             n += 1
     return out
+
+
+@njit(cache=True, nogil=True)
+def _beside(
+    i: int,
+    unit_A: Array,
+    unit_offsets: Array,
+    item_X: Array,
+    slot: Array,
+    touched: Array,
+    count: Array,
+    start: Array,
+) -> int:
+    """Find the items of i's units: number k of each in ``slot``, the item in ``touched[k]``.
+
+    ``start`` makes room for the holders of each item that two units have; the seed and all others
+    have none, and no slot. ``count`` is left zero. Returns how many were found.
+    """
+    found = 0
+    for u in unit_A:
+        for y in range(unit_offsets[u], unit_offsets[u + 1]):
+            j = item_X[y]
+            if slot[j] < 0:
+                slot[j] = found
+                touched[found] = j
+                count[found] = 0
+                found += 1
+            count[slot[j]] += 1
+    room = 0
+    for k in range(found):
+        start[k] = room
+        if touched[k] == i or count[k] < 2:  # the seed itself, and what no pair shares
+            slot[touched[k]] = -1
+        else:
+            room += count[k]
+        count[k] = 0
+    start[found] = room
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _list_holders(
+    unit_A: Array,
+    unit_offsets: Array,
+    item_X: Array,
+    slot: Array,
+    count: Array,
+    start: Array,
+    holder: Array,
+) -> None:
+    """Write, for each item with a slot, the places in ``unit_A`` of the units that have it."""
+    for a in range(len(unit_A)):
+        for y in range(unit_offsets[unit_A[a]], unit_offsets[unit_A[a] + 1]):
+            k = slot[item_X[y]]
+            if k >= 0:
+                holder[start[k] + count[k]] = a
+                count[k] += 1
+
+
+@njit(cache=True, nogil=True)
+def _add_pairs(
+    pair: Array,
+    holder: Array,
+    start: Array,
+    found: int,
+    slot: Array,
+    touched: Array,
+    score: Array,
+) -> int:
+    """Add up what the pairs of each item's holders say; move items that have any to the front.
+
+    Leaves all slots empty. Returns how many items have a score.
+    """
+    n = 0
+    for k in range(found):
+        slot[touched[k]] = -1
+        if start[k + 1] > start[k]:
+            shared = np.float32(0)
+            for p in range(start[k] + 1, start[k + 1]):
+                for q in range(start[k], p):
+                    shared += pair[holder[p], holder[q]]
+            touched[n], score[n] = touched[k], shared
+            n += 1
+    return n
 
 
 @njit(cache=True, nogil=True)
@@ -189,11 +241,8 @@ def _keep_best(
     neighbour: Array,
     weight: Array,
 ) -> None:
-    top = best(score, item, size, neighbour.shape[1])
-    for k in range(len(top)):
-        neighbour[row, k] = item[top[k]]
-        weight[row, k] = score[top[k]]
-    offsets[row + 1] = offsets[row] + len(top)
+    kept = put(score, item, size, neighbour.shape[1], neighbour[row], weight[row], 0)
+    offsets[row + 1] = offsets[row] + kept
 
 
 @njit(cache=True, nogil=True)
@@ -206,56 +255,3 @@ def _compact(offsets: Array, neighbour: Array, weight: Array) -> Graph:
         neighbour_Y[start:end] = neighbour[row, : end - start]
         weight_Y[start:end] = weight[row, : end - start]
     return offsets, neighbour_Y, weight_Y
-
-
-@njit(cache=True, nogil=True)
-def gather(
-    offsets: Array,
-    neighbour: Array,
-    weight: Array,
-    seed_offsets: Array,
-    seed_S: Array,
-    worth_S: Array,
-    exclude_offsets: Array,
-    exclude_X: Array,
-    quota_B: Array,
-    total_I: Array,
-) -> tuple[Array, Array, Array]:
-    """Add up the neighbours of each request's seeds: offsets ``(B+1,)``, item, score, best first.
-
-    ``total_I`` are zeros, float32, one for each item of the graph, and are left so.
-    """
-    size, num_items = seed_offsets.shape[0] - 1, offsets.shape[0] - 1
-    out = np.zeros(size + 1, np.int64)
-    item_N = np.empty(quota_B.sum(), np.int64)
-    score_N = np.empty(quota_B.sum(), np.float32)
-    touched = np.empty(num_items, np.int32)
-    score = np.empty(num_items, np.float32)
-    for b in range(size):
-        found = 0
-        for s in range(seed_offsets[b], seed_offsets[b + 1]):
-            i = seed_S[s]
-            if 0 < i < num_items:
-                for k in range(offsets[i], offsets[i + 1]):
-                    j, worth = neighbour[k], weight[k] * worth_S[s]
-                    if worth > 0:  # it may be too small for a float
-                        if total_I[j] == 0:
-                            touched[found] = j
-                            found += 1
-                        total_I[j] += worth
-        for x in range(exclude_offsets[b], exclude_offsets[b + 1]):
-            if exclude_X[x] < num_items:
-                total_I[exclude_X[x]] = 0
-        n = 0
-        for k in range(found):
-            j = touched[k]
-            if total_I[j] > 0 and j > 0:
-                touched[n], score[n] = j, total_I[j]
-                n += 1
-            total_I[j] = 0
-        start = out[b]
-        top = best(score, touched, n, quota_B[b])
-        for k in range(len(top)):
-            item_N[start + k], score_N[start + k] = touched[top[k]], score[top[k]]
-        out[b + 1] = start + len(top)
-    return out, item_N[: out[-1]].copy(), score_N[: out[-1]].copy()

@@ -28,7 +28,7 @@ def slots(num_rows: int) -> Tensor:
 def sum_rows(row_N: Tensor, value_ND: Tensor, slot_R: Tensor) -> tuple[Tensor, Tensor]:
     """Sum the values of equal rows: distinct rows ``(K,) int64`` and their sums ``(K, D)``.
 
-    The order of the rows is not specified. Ten times as fast as ``Tensor.coalesce``, which sorts.
+    The order of the rows is not specified: unlike ``Tensor.coalesce`` it need not sort.
     """
     if value_ND.device.type != "cpu":
         return sum_rows_reference(row_N, value_ND)

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .best import best
+from .best import put
 
 Array = NDArray[Any]
 
@@ -101,9 +101,5 @@ def rank(
                 factor = factor_I[i] if i < factor_I.shape[0] else 1
                 distinct[n], score[n] = i, score[k] * factor
                 n += 1
-        start = out[b]
-        top = best(score, distinct, n, quota_B[b])
-        for k in range(len(top)):
-            item_N[start + k], score_N[start + k] = distinct[top[k]], score[top[k]]
-        out[b + 1] = start + len(top)
+        out[b + 1] = put(score, distinct, n, quota_B[b], item_N, score_N, out[b])
     return out, item_N[: out[-1]].copy(), score_N[: out[-1]].copy()

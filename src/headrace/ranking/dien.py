@@ -23,7 +23,7 @@ from ..features import FeatureSpace
 from ..nn.age import NUM_AGES, age_ids
 from ..nn.embedder import INITIAL_SD, Embedder
 from ..nn.losses import task_losses
-from ..nn.mlp import Activation, mlp
+from ..nn.mlp import Layers
 from ..nn.next_event import NextEvent, Scorer, others
 from ..nn.recurrent import GRU
 from ..nn.target_attention import CHUNK, chunks
@@ -39,7 +39,7 @@ _SIDES: tuple[Side, ...] = ("user", "context", "item", "cross")
 class DIEN(Ranker):
     """Interests evolving along one behaviour sequence, then an MLP over everything."""
 
-    class Config(RankerConfig):
+    class Config(RankerConfig, Layers):
         """Settings of DIEN."""
 
         kind: Literal["dien"] = "dien"
@@ -59,11 +59,6 @@ class DIEN(Ranker):
         product (paper), for which ``state`` must be the width of an event."""
         age_dim: int = Field(default=8, ge=0)
         """Width of the embedding of an event's age; 0 leaves age out, as in the paper."""
-        hidden: tuple[int, ...] = Field(default=(128, 64), min_length=1)
-        """Widths of the hidden layers."""
-        activation: Activation = "dice"
-        """Of the hidden layers."""
-        dropout: float = Field(default=0.0, ge=0, lt=1)
 
         def build(self, space: FeatureSpace, tasks: tuple[str, ...]) -> DIEN:
             """Make the model. Raises ConfigError if the auxiliary loss cannot be computed."""
@@ -84,13 +79,7 @@ class DIEN(Ranker):
         self.evolution = GRU(config.state, config.state)
         if config.alpha:
             self.next_event = NextEvent(config.auxiliary, config.state, dim)
-        self.head = mlp(
-            self.embed.dim(*_SIDES) + config.state,
-            *config.hidden,
-            len(tasks),
-            activation=config.activation,
-            dropout=config.dropout,
-        )
+        self.head = config.layers(self.embed.dim(*_SIDES) + config.state, len(tasks))
 
     def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
         history = requests.ragged(f"{self.config.history}.item")

@@ -8,53 +8,28 @@ from __future__ import annotations
 
 from typing import Literal, final
 
-import torch
-from pydantic import Field
 from torch import Tensor
 
 from ..data import Candidates, Requests
 from ..features import FeatureSpace
-from ..nn.embedder import Embedder
-from ..nn.mlp import Activation, mlp
-from ..ops import ragged
-from ._base import Ranker, RankerConfig
+from ._pooled import Pooled, PooledConfig
 
 
 @final
-class MLP(Ranker):
+class MLP(Pooled):
     """Embeddings of every feature and the mean of the history, then an MLP."""
 
-    class Config(RankerConfig):
+    class Config(PooledConfig):
         """Settings of MLP."""
 
         kind: Literal["mlp"] = "mlp"
-        history: str = "history"
-        """The sequence to pool."""
-        hidden: tuple[int, ...] = Field(default=(128, 64), min_length=1)
-        """Widths of the hidden layers."""
-        activation: Activation = "prelu"
-        dropout: float = Field(default=0.0, ge=0, lt=1)
 
         def build(self, space: FeatureSpace, tasks: tuple[str, ...]) -> MLP:
             return MLP(self, space, tasks)
 
     def __init__(self, config: Config, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
-        super().__init__()
-        self.config, self.tasks = config, tasks
-        self.embed = Embedder(space, ("user", "context", "item", "cross"))
-        width = self.embed.dim("user", "context", "item", "item", "cross")
-        self.head = mlp(
-            width,
-            *config.hidden,
-            len(tasks),
-            activation=config.activation,
-            dropout=config.dropout,
-        )
+        super().__init__(config, space, tasks)
+        self.head = config.layers(self.width, len(tasks))
 
     def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
-        history = requests.ragged(f"{self.config.history}.item")
-        item_ND, event_ED = self.item_vectors(candidates.item_id.values, history.values)
-        pooled_BD = ragged.segment_mean(event_ED, history.offsets)
-        request_BD = torch.cat([self.embed.request(requests), pooled_BD], dim=-1)
-        request_ND = candidates.item_id.spread(request_BD)
-        return self.head(torch.cat([request_ND, item_ND, self.embed.cross(candidates)], dim=-1))
+        return self.head(self.inputs(requests, candidates))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data import Requests
+from ..data import Candidates, Ragged, Requests
 from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
 from ..samples import Samples
@@ -54,6 +54,24 @@ def check_sequences(space: FeatureSpace, history: str, skip: str | None = None) 
         if name is not None and name not in space.schema.sequences:
             known = space.schema.sequences
             raise ConfigError(f"{setting}: no sequence {name!r}; {suggest(name, known)}")
+
+
+def past(requests: Requests, history: str) -> tuple[Array, Array, Array, Array, Array]:
+    """A sequence as kernels read it: offsets, item, type and time of its events, and now."""
+    item = requests.ragged(f"{history}.item")
+    return (
+        item.offsets.numpy(),
+        item.values.numpy(),
+        requests.ragged(f"{history}.type").values.numpy(),
+        requests.ragged(f"{history}.time_ms").values.numpy(),
+        requests.time_ms.numpy(),
+    )
+
+
+def scored(offsets: Array, item_N: Array, score_N: Array) -> Candidates:
+    """Lists that a kernel made, best first, as candidates."""
+    rows = Ragged(torch.from_numpy(item_N), torch.from_numpy(offsets))
+    return Candidates(rows).scored("score", torch.from_numpy(score_N).unsqueeze(-1))
 
 
 def left_out(requests: Requests, skip: str | None) -> tuple[Array, Array]:

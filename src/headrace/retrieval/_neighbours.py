@@ -16,14 +16,14 @@ from pydantic import Field
 from torch import Tensor
 
 from .. import config
-from ..data import Candidates, Ragged, Requests
+from ..data import Candidates, Requests
 from ..features import FeatureSpace
-from ..ops import co_occurrence, own_items
+from ..ops import own_items, walk
 from ..samples import Samples
 from ..samples.split import DAY_MS
 from ..training import Trainer
 from ._base import Channel
-from ._counting import check_sequences, counted, left_out, type_mask
+from ._counting import check_sequences, counted, left_out, past, scored, type_mask
 
 Array = NDArray[Any]
 Graph = tuple[Array, Array, Array]  # offsets, neighbour, weight: see ops/co_occurrence.py
@@ -135,8 +135,8 @@ def build(rows: Callable[[int, int], Graph], num_items: int) -> Mapping[str, Ten
 class NeighbourChannel(Channel):
     """Abstract. A final channel says how it weighs what occurs together before a time."""
 
-    def __init__(self, walk: NeighbourConfig) -> None:
-        self._walk = walk
+    def __init__(self, settings: NeighbourConfig) -> None:
+        self._settings = settings
 
     @abstractmethod
     def count(self, samples: Samples, until_ms: int) -> Mapping[str, Tensor]:
@@ -147,12 +147,12 @@ class NeighbourChannel(Channel):
         """Count before the validation interval."""
         del name, trainer
         arrays = self.count(samples, samples.split.valid_ms)
-        return Neighbours(self._walk, arrays, self.count)
+        return Neighbours(self._settings, arrays, self.count)
 
     def restore(self, arrays: Mapping[str, Tensor], space: FeatureSpace) -> Neighbours:
         """Take up the graph."""
         del space
-        return Neighbours(self._walk, arrays, self.count)
+        return Neighbours(self._settings, arrays, self.count)
 
 
 @final
@@ -176,35 +176,26 @@ class Neighbours:
 
     def retrieve(self, requests: Requests, quota_B: Tensor) -> Candidates:
         """The items with the highest ``Σ_seeds weight · worth``, best first."""
-        item = requests.ragged(f"{self.config.history}.item")
+        events = past(requests, self.config.history)
         num_items = len(self._offsets) - 1
-        seen = max(num_items, 1 + int(item.values.max()) if len(item.values) else 1)
-        seed_offsets, seed_S, worth_S = own_items.recent(
-            item.offsets.numpy(),
-            item.values.numpy(),
-            requests.ragged(f"{self.config.history}.type").values.numpy(),
-            requests.ragged(f"{self.config.history}.time_ms").values.numpy(),
-            requests.time_ms.numpy(),
+        seeds = own_items.recent(
+            *events,
             self._type_mask,
             self.config.half_life_days * DAY_MS,
             self.config.seeds,
-            np.zeros(seen, np.uint8),
+            np.zeros(max(num_items, 1 + int(events[1].max(initial=0))), np.uint8),
         )
-        offsets, item_N, score_N = map(
-            torch.from_numpy,
-            co_occurrence.gather(
+        return scored(
+            *walk.gather(
                 self._offsets,
                 self._neighbour,
                 self._weight,
-                seed_offsets,
-                seed_S,
-                worth_S,
+                *seeds,
                 *left_out(requests, self.config.skip),
                 quota_B.numpy(),
                 np.zeros(num_items, np.float32),
-            ),
+            )
         )
-        return Candidates(Ragged(item_N, offsets)).scored("score", score_N.unsqueeze(-1))
 
     def recount(self, samples: Samples) -> Neighbours:
         """The graph of all events before the test interval."""

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from .. import config
-from ..data import Candidates, Ragged, Requests
+from ..data import Candidates, Requests
 from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
 from ..ops import affinity, groups
@@ -22,7 +22,17 @@ from ..samples.split import DAY_MS
 from ..schema import Schema
 from ..training import Trainer
 from ._base import Channel
-from ._counting import check_sequences, counted, left_out, share_of, tune, type_mask, worth
+from ._counting import (
+    check_sequences,
+    counted,
+    left_out,
+    past,
+    scored,
+    share_of,
+    tune,
+    type_mask,
+    worth,
+)
 from ._shown import Shown, find
 
 Array = NDArray[Any]
@@ -174,16 +184,10 @@ class Leanings:
 
     def retrieve(self, requests: Requests, quota_B: Tensor) -> Candidates:
         """The items of the pool with the highest scores."""
-        item = requests.ragged(f"{self.config.history}.item")
         arrays = {name: array.numpy() for name, array in self._arrays.items()}
-        offsets, item_N, score_N = map(
-            torch.from_numpy,
-            affinity.rank(
-                item.offsets.numpy(),
-                item.values.numpy(),
-                requests.ragged(f"{self.config.history}.type").values.numpy(),
-                requests.ragged(f"{self.config.history}.time_ms").values.numpy(),
-                requests.time_ms.numpy(),
+        return scored(
+            *affinity.rank(
+                *past(requests, self.config.history),
                 int(arrays["type_mask"]),
                 self.config.leaning_days * DAY_MS,
                 self._code_AI,
@@ -198,9 +202,8 @@ class Leanings:
                 arrays["shown"],
                 *left_out(requests, self.config.skip),
                 quota_B.numpy(),
-            ),
+            )
         )
-        return Candidates(Ragged(item_N, offsets)).scored("score", score_N.unsqueeze(-1))
 
     def recount(self, samples: Samples) -> Leanings:
         """The same half-life and κ over all events before the test interval."""

@@ -11,14 +11,14 @@ from pydantic import Field
 from torch import Tensor
 
 from .. import config
-from ..data import Candidates, Ragged, Requests
+from ..data import Candidates, Requests
 from ..features import FeatureSpace
 from ..ops import own_items
 from ..samples import Samples
 from ..samples.split import DAY_MS
 from ..training import Trainer
 from ._base import Channel
-from ._counting import check_sequences, counted, tune, type_mask
+from ._counting import check_sequences, counted, past, scored, tune, type_mask
 
 Days = Annotated[float, Field(gt=0, le=10_000)]
 Power = Annotated[float, Field(ge=0, le=10)]
@@ -104,26 +104,19 @@ class OwnItems:
 
     def retrieve(self, requests: Requests, quota_B: Tensor) -> Candidates:
         """The user's own items, as far as they are not excluded."""
-        name = self.config.history
-        item = requests.ragged(f"{name}.item")
-        offsets, item_N, score_N = map(
-            torch.from_numpy,
-            own_items.rank(
-                item.offsets.numpy(),
-                item.values.numpy(),
-                requests.ragged(f"{name}.type").values.numpy(),
-                requests.ragged(f"{name}.time_ms").values.numpy(),
-                requests.time_ms.numpy(),
+        events = past(requests, self.config.history)
+        return scored(
+            *own_items.rank(
+                *events,
                 self._type_mask,
                 self._tau_ms,
                 self._factor_I,
                 requests.exclude.offsets.numpy(),
                 requests.exclude.values.numpy(),
                 quota_B.numpy(),
-                np.zeros(1 + int(item.values.max()) if len(item.values) else 1, np.int32),
-            ),
+                np.zeros(1 + int(events[1].max(initial=0)), np.int32),
+            )
         )
-        return Candidates(Ragged(item_N, offsets)).scored("score", score_N.unsqueeze(-1))
 
     def recount(self, samples: Samples) -> OwnItems:
         """Repeat rates over all events before the test interval."""
