@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 import pytest
 
-from headrace.behavior import EVERY_TYPE, StoreError
+from headrace.behavior import EVERY_TYPE, StoreError, newest_ms
 from headrace.behavior.intake import NEW
 from headrace.behavior.stores.local import LocalStore
 from headrace.errors import DataError
@@ -300,7 +300,7 @@ def test_kill_9_loses_nothing_acknowledged(log, path):
         assert store.num_events == events.height >= acknowledged[-1]
         assert events["event_id"].to_list() == [f"e{i}" for i in range(events.height)]
         assert len(history(store, "n1")) >= min(events.height, 200)
-        assert store.newest_ms(store.user("n1")) == events.height - 1
+        assert newest_ms(store, store.user("n1")) == events.height - 1
         store.close()
 
 

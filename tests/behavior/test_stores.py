@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from headrace.behavior import EVERY_TYPE, Events, MappedLog, Overlay, intake
+from headrace.behavior import EVERY_TYPE, Events, MappedLog, Overlay, intake, newest_ms
 from headrace.behavior.intake import NEW
 from headrace.behavior.stores.memory import MemoryStore
 from headrace.errors import DataError
@@ -25,8 +25,8 @@ def test_new_users_have_numbers_of_their_own(log):
     assert store.user("u1") == 1
     assert new > NEW and new != store.user("n2")
     assert store.user("n3") == 0
-    assert store.newest_ms(new) == NOW + 5
-    assert store.newest_ms(0) == -1
+    assert newest_ms(store, new) == NOW + 5
+    assert newest_ms(store, 0) == -1
     assert store.num_events == 3
 
 

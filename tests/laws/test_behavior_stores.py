@@ -214,3 +214,18 @@ def test_other_processes_see_what_was_acknowledged(kind, places, log):
     for process in readers:
         process.communicate()
     store.close()
+
+
+def test_a_snapshot_stays_as_it_was(kind, places, log):
+    store = open_store(kind, log, next(places))
+    store.append([[RawEvent("1", "u1", "a", "view", NOW + 40, 0.5)]])
+    users = np.array([store.user("u1"), store.user("nobody"), store.user("u1")])
+    before = np.full(len(users), NOW + 100)
+    snapshot = store.snapshot(users)
+    then = rows(snapshot.latest(users, before, 9, EVERY_TYPE))
+    store.append([[RawEvent("2", "u1", "b", "view", NOW + 50, 0.5)]])
+    assert rows(snapshot.latest(users, before, 9, EVERY_TYPE)) == then
+    assert [len(row) for row in rows(store.latest(users, before, 99, EVERY_TYPE))] == [
+        len(row) + 1 if row else 0 for row in rows(snapshot.latest(users, before, 99, EVERY_TYPE))
+    ]
+    store.close()

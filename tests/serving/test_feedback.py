@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from headrace.behavior import StoreError
+from headrace.behavior import StoreError, newest_ms
 from headrace.behavior.stores._lmdb import Environment
 from headrace.behavior.stores.local import LocalStore
 from headrace.errors import RequestError
@@ -62,7 +62,7 @@ def test_events_without_a_time_happen_now(opened, tmp_path):
     feedback, store, clock = opened
     before = clock.now_ms()
     feedback.submit([event(1)]).result(30)
-    assert before <= store.newest_ms(store.user("u1")) <= clock.now_ms()
+    assert before <= newest_ms(store, store.user("u1")) <= clock.now_ms()
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_k_raises_what_stands_in_its_way(service, k):
 
 
 def test_k_within_the_quotas_changes_no_other(service):
-    requests = service.requests([service.reader.read(Ask(user="u0"))], service.store)
+    requests = service.requests(*service.reader.read([Ask(user="u0")]))
     plan = service.plan(requests, torch.tensor([8]))
     assert {n: int(q) for n, q in plan.quota.items()} == {**QUOTA, "reranking": 8}
 
@@ -215,7 +215,10 @@ def test_what_cannot_be_answered(service, ask, message):
 
 def test_context_is_completed_and_encoded(service, log):
     warnings = []
-    read = service.reader.read
+
+    def read(ask):
+        return service.reader.read([ask])[0][0]
+
     store = {name: code for code, name in enumerate(log.vocab["store"])}
     newest = {"s0": 2, "s1": 5}  # the third week's groups, in the order of their keys
     for name in ("s0", "s1"):
@@ -234,7 +237,8 @@ def test_context_is_completed_and_encoded(service, log):
 
 def test_lists_shown_to_single_requests_are_no_groups(tmp_path):
     service = shop.service(shop.write(tmp_path, groups="request"))
-    assert service.reader.read(Ask(user="u1")).situation.group == NO_GROUP
+    readings, _ = service.reader.read([Ask(user="u1")])
+    assert readings[0].situation.group == NO_GROUP
 
 
 def test_clocks(log):

@@ -1,6 +1,15 @@
 """What users did: a store of events, read by user and by (user, category), as of a time."""
 
-from .base import EVERY_TYPE, BehaviorStore, Events, EventStore, RawEvent, Receipt, StoreError
+from .base import (
+    EVERY_TYPE,
+    BehaviorStore,
+    Events,
+    EventStore,
+    RawEvent,
+    Receipt,
+    StoreError,
+    newest_ms,
+)
 from .mapped import MappedLog
 from .overlay import Overlay
 
@@ -14,4 +23,5 @@ __all__ = [
     "RawEvent",
     "Receipt",
     "StoreError",
+    "newest_ms",
 ]

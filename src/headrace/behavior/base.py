@@ -89,6 +89,13 @@ class Events:
             self.value[at],
         )
 
+    def rows(self, row_R: Array) -> Events:
+        """These rows, in this order, repeats allowed."""
+        counts = np.diff(self.offsets)[row_R]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        at = np.arange(offsets[-1]) + np.repeat(self.offsets[row_R] - offsets[:-1], counts)
+        return self.take(at, offsets)
+
     def latest(self, row_B: Array, before_B: Array, n: int, type_mask: int) -> Events:
         """As a store's ``latest``, where users are rows of this; row -1 has no events."""
         at, offsets = history.latest(
@@ -204,8 +211,11 @@ class EventStore(BehaviorStore, Protocol):
         """The number of a user; 0 for one that neither log nor tail know."""
         ...
 
-    def newest_ms(self, user: int) -> int:
-        """The time of a user's last event; -1 without any."""
+    def snapshot(self, users: Array) -> BehaviorStore:
+        """These users as they are now: what came since the log is read once, not at every look-up.
+
+        Others have what the log has of them.
+        """
         ...
 
     def append(self, batches: Sequence[Sequence[RawEvent]]) -> list[Receipt]:

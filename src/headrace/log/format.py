@@ -35,6 +35,7 @@ from ..errors import DataError
 FORMAT = 1
 UNKNOWN = 0
 NO_GROUP = -1
+READ_BYTES = 1 << 22  # at a time, when reading ahead
 Array = NDArray[Any]
 
 
@@ -122,6 +123,13 @@ class Log:
     def exposure(self, column: str) -> Array:
         """A column of exposures: offsets, item, or an attribute's codes."""
         return self._array("exposures", column)
+
+    def read_ahead(self) -> None:
+        """Read every column once, so that the system has it in memory, as far as there is room."""
+        for path in sorted(self.path.glob("*/*.npy")):
+            with path.open("rb", buffering=0) as file:
+                while file.read(READ_BYTES):
+                    pass
 
     def type_code(self, name: str) -> int:
         """The code of an event type by name."""

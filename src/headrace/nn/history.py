@@ -38,7 +38,8 @@ class Events:
         longest = min(int(lengths_B.max()) if len(lengths_B) else 0, most)
         every_EX = torch.stack([place_E, kind_E, age_ids(time_ms, requests.time_ms)], dim=1)
         every_BLX, mask_BL = ragged.pad(every_EX, time_ms.offsets, longest)
-        return cls(*every_BLX.unbind(2), mask_BL)
+        place_BL, kind_BL, age_BL = every_BLX.unbind(2)
+        return cls(place_BL, kind_BL, age_BL, mask_BL)
 
     def gather(self, item_UD: Tensor) -> Tensor:  # (B, L, D)
         """Spread what is known of the distinct items to the events."""

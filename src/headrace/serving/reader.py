@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..app import Serving
-from ..behavior import EVERY_TYPE, BehaviorStore, Events, EventStore, Overlay
+from ..behavior import EVERY_TYPE, BehaviorStore, Events, EventStore, Overlay, newest_ms
 from ..data import Ragged
 from ..errors import RequestError, suggest
 from ..features.build import DAY_MS, Asked
@@ -59,15 +59,25 @@ class Reader:
             EVERY_TYPE if targets is None else sum(1 << log.type_code(name) for name in targets)
         )
 
-    def read(self, ask: Ask, at: int = 0, place: str = "") -> Reading:
-        """Read one request; ``at`` tells it from others of a batch, ``place`` in messages.
+    def read(self, asks: Sequence[Ask]) -> tuple[list[Reading], BehaviorStore]:
+        """Read requests, and the behaviour of those who ask, inline histories included.
 
-        Without a time it happens now, but after all events of its user. Raises RequestError.
+        Without a time a request happens now, but after all events of its user. Raises RequestError.
         """
+        places = [f"requests[{at}]." if len(asks) > 1 else "" for at in range(len(asks))]
+        user_B = [0 if ask.user is None else self._store.user(ask.user) for ask in asks]
+        store = self._store.snapshot(np.array(user_B, np.int64))
+        readings = [
+            self._read(ask, ANONYMOUS + at, places[at], user_B[at], store)
+            for at, ask in enumerate(asks)
+        ]
+        tails = {r.user: r.tail for r in readings if r.tail is not None}
+        return readings, Overlay(store, tails) if tails else store
+
+    def _read(self, ask: Ask, visitor: int, place: str, user: int, store: BehaviorStore) -> Reading:
         self._check(ask, place)
         warnings: list[str] = []
-        user = self._store.user(ask.user) if ask.user is not None else 0
-        time_ms = self._time(ask, user)
+        time_ms = self._time(ask, user, store)
         tail = self._tail(ask.history or [], time_ms, warnings, place)
         situation = self._contexts.situation(ask.context, user, warnings, place)
         exclude = self._store.items.rows(ask.filters.exclude).tolist()
@@ -77,7 +87,7 @@ class Reader:
         return Reading(
             ask,
             place,
-            user if tail is None else ANONYMOUS + at,
+            user if tail is None else visitor,
             user > 0,
             time_ms,
             situation,
@@ -85,11 +95,6 @@ class Reader:
             tail,
             warnings,
         )
-
-    def store(self, readings: Sequence[Reading]) -> BehaviorStore:
-        """The behaviour of those who ask, inline histories included."""
-        tails = {r.user: r.tail for r in readings if r.tail is not None}
-        return Overlay(self._store, tails) if tails else self._store
 
     def asked(self, readings: Sequence[Reading], store: BehaviorStore) -> Asked:
         """The same requests as columns."""
@@ -125,12 +130,12 @@ class Reader:
                     f"{self._clock.now_ms()}; is it in milliseconds?"
                 )
 
-    def _time(self, ask: Ask, user: int) -> int:
+    def _time(self, ask: Ask, user: int, store: BehaviorStore) -> int:
         if ask.time_ms is not None:
             return ask.time_ms
         past = [event.time_ms for event in ask.history or () if event.time_ms is not None]
         if user:
-            past.append(self._store.newest_ms(user))
+            past.append(newest_ms(store, user))
         return max([self._clock.now_ms(), *(time_ms + 1 for time_ms in past)])
 
     def _tail(

@@ -119,10 +119,8 @@ class Service:
 
         Raises RequestError when one of them cannot be answered as asked.
         """
-        places = [f"requests[{at}]." if len(asks) > 1 else "" for at in range(len(asks))]
         with torch.inference_mode():
-            readings = [self.reader.read(ask, at, places[at]) for at, ask in enumerate(asks)]
-            store = self.reader.store(readings)
+            readings, store = self.reader.read(asks)
             answers: dict[int, Recommendation] = {}
             for rows in _alike(asks):
                 together = self._answer_together([readings[row] for row in rows], store)

@@ -8,16 +8,21 @@ from .service import Service
 from .wire import Ask, Filters, PastEvent
 
 ROUNDS = 3  # the second and third also fill what is cached by use
+USERS = 100  # of all sizes, after that
 
 
 def warm_up(service: Service) -> None:
     """Run every kind of request, so that kernels are compiled and files are in memory."""
     log = service.log
-    active = np.argsort(np.diff(log.event("user_offsets")), kind="stable")[-ROUNDS:]
-    known = [log.users["user"][int(row)] for row in active]
+    log.read_ahead()
+    counts = np.diff(log.event("user_offsets"))
+    active = np.argsort(counts, kind="stable")[np.count_nonzero(counts == 0) :]
+    known = [log.users["user"][int(row)] for row in active[-ROUNDS:]]
     items = [log.items["item"][row] for row in (1, min(2, log.manifest.num_items - 1))]
     history = [PastEvent(item=item, type=log.manifest.event_types[0]) for item in items]
     for user in known:
         service.answer([Ask(user=user, explain=True)])
         service.answer([Ask(history=history, filters=Filters(new_to_user=True))])
         service.answer([Ask(), Ask(user=user, filters=Filters(exclude=items))])
+    for row in active[:: max(1, len(active) // USERS)]:
+        service.answer([Ask(user=log.users["user"][int(row)])])

@@ -17,10 +17,11 @@ from pydantic import Field
 
 from ... import config
 from ...log import Log
-from ..base import Array, Events, RawEvent, Receipt, StoreError, frame, newest_ms
+from ..base import Array, Events, RawEvent, Receipt, StoreError, frame
 from ..ids import RawIds
 from ..intake import NEW, REMEMBERED, Admitted, Columns, Intake
 from ..packed import EVENT, IDENTITY_BYTES, beyond, pack, unpack
+from ..snapshot import Snapshot
 from ._lmdb import RECORD, Environment
 
 FOLDER = "store"  # in the run's events/
@@ -96,24 +97,19 @@ class LocalStore:
         return max(self._fact("last_ms", 0), self._intake.log.manifest.last_ms)
 
     def latest(self, user_B: Array, before_B: Array, n: int, type_mask: int) -> Events:
-        tail, row_B = self._tails(user_B)
-        events = self._intake.base.latest(user_B, before_B, n, type_mask)
-        return events.merge(tail.latest(row_B, before_B, n, type_mask), n)
+        return self.snapshot(user_B).latest(user_B, before_B, n, type_mask)
 
     def by_category(self, user_P: Array, category_P: Array, before_P: Array, n: int) -> Events:
-        tail, row_P = self._tails(user_P)
-        base = self._intake.base
-        events = base.by_category(user_P, category_P, before_P, n)
-        if not len(tail):
-            return events
-        return events.merge(base.moves.read(tail.by_category, row_P, category_P, before_P, n), n)
+        return self.snapshot(user_P).by_category(user_P, category_P, before_P, n)
+
+    def snapshot(self, users: Array) -> Snapshot:
+        users = np.unique(users)
+        tail = self._tails(users)  # may follow the writer to another log
+        return Snapshot(self._intake.base, users, tail)
 
     def user(self, raw: str) -> int:
         number = self._intake.number(raw)
-        return number if number < NEW or len(self._tails(np.array([number]))[0]) else 0
-
-    def newest_ms(self, user: int) -> int:
-        return newest_ms(self, user)
+        return number if number < NEW or len(self._tails(np.array([number]))) else 0
 
     def append(self, batches: Sequence[Sequence[RawEvent]]) -> list[Receipt]:
         env = self._writer()
@@ -267,11 +263,10 @@ class LocalStore:
                             found[at] |= bytes(cursor.value()[:IDENTITY_BYTES]) == same
         return found
 
-    def _tails(self, users: Array) -> tuple[Events, Array]:
-        """The tails of these users, and each user's row among them."""
-        intake, env = self._intake, self._env
-        distinct, row_B = np.unique(users, return_inverse=True)
-        key_U = np.array([intake.key(user) for user in distinct.tolist()], np.uint64)
+    def _tails(self, user_U: Array) -> Events:
+        """The tails of distinct users, a row each."""
+        env = self._env
+        key_U = np.array([self._intake.key(user) for user in user_U.tolist()], np.uint64)
         keys = np.unique(key_U)
         try:
             records = np.zeros(0, RECORD) if env is None else self._read(env, keys)
@@ -279,9 +274,12 @@ class LocalStore:
             self.degraded["disk"] += 1
             logger.error("%s: cannot be read (%s)", self._path, error)
             records = np.zeros(0, RECORD)
+        if not len(records):
+            return Events.none(len(user_U))
         ends = np.searchsorted(records["key"].astype(np.uint64), keys, side="right")
-        events = unpack(records["event"], np.concatenate([[0], ends]).astype(np.int64))
-        return events, np.searchsorted(keys, key_U)[row_B]
+        tail = unpack(records["event"], np.concatenate([[0], ends]).astype(np.int64))
+        row_U = np.searchsorted(keys, key_U)
+        return tail.rows(row_U) if (row_U[1:] <= row_U[:-1]).any() else tail
 
     def _read(self, env: Environment, keys: Array) -> Array:
         raw = keys.astype(">u8").tobytes()

@@ -14,10 +14,10 @@ import polars as pl
 from ... import config
 from ...errors import DataError
 from ...log import Log
-from ..base import Array, Events, RawEvent, Receipt, newest_ms
+from ..base import Array, Events, RawEvent, Receipt
 from ..ids import RawIds
 from ..intake import NEW, Columns, Intake
-from ..overlay import Overlay
+from ..snapshot import Snapshot
 
 
 @final
@@ -40,7 +40,6 @@ class MemoryStore:
     def __init__(self, log: Log) -> None:
         self._intake = Intake(log)
         self._tails: dict[int, Events] = {}
-        self._view = Overlay(self._intake.base, self._tails)
         self._kept: set[tuple[int, ...]] = set()
         self._lock = threading.Lock()
         self.degraded: Counter[str] = Counter()
@@ -52,17 +51,20 @@ class MemoryStore:
         return self._intake.items
 
     def latest(self, user_B: Array, before_B: Array, n: int, type_mask: int) -> Events:
-        return self._view.latest(user_B, before_B, n, type_mask)
+        return self.snapshot(user_B).latest(user_B, before_B, n, type_mask)
 
     def by_category(self, user_P: Array, category_P: Array, before_P: Array, n: int) -> Events:
-        return self._intake.base.moves.read(self._view.by_category, user_P, category_P, before_P, n)
+        return self.snapshot(user_P).by_category(user_P, category_P, before_P, n)
+
+    def snapshot(self, users: Array) -> Snapshot:
+        users = np.unique(users)
+        tails = [self._tails.get(user, Events.none(1)) for user in users.tolist()]
+        tail = Events.end_to_end(tails) if tails else Events.none(0)
+        return Snapshot(self._intake.base, users, tail)
 
     def user(self, raw: str) -> int:
         number = self._intake.number(raw)
         return number if number < NEW or number in self._tails else 0
-
-    def newest_ms(self, user: int) -> int:
-        return newest_ms(self, user)
 
     def append(self, batches: Sequence[Sequence[RawEvent]]) -> list[Receipt]:
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -17,10 +18,11 @@ from pydantic import Field
 
 from ... import config
 from ...log import Log
-from ..base import EVERY_TYPE, Array, Events, RawEvent, Receipt, frame, newest_ms
+from ..base import EVERY_TYPE, Array, BehaviorStore, Events, RawEvent, Receipt, frame
 from ..ids import RawIds
 from ..intake import NEW, Admitted, Columns, Intake
 from ..packed import EVENT, pack, unpack
+from ..snapshot import Snapshot
 from ._redis import Command, Server
 
 REMEMBERED = 64  # event ids known as duplicates, of each user
@@ -32,6 +34,8 @@ NEVER = np.iinfo(np.int64).max
 @final
 class RedisStore:
     """Many writers and readers; one round trip a look-up, two an append.
+
+    A request makes two look-ups, one of the user and one of the candidates' categories.
 
     Packed events lie under the key of the user, which is its hash tag, as strings that APPEND
     extends and GETRANGE reads, in the order of arrival; what a reader gets it sorts:
@@ -110,10 +114,7 @@ class RedisStore:
         return max(int(found[0] or 0), self._intake.log.manifest.last_ms)
 
     def latest(self, user_B: Array, before_B: Array, n: int, type_mask: int) -> Events:
-        users, row_B = np.unique(user_B, return_inverse=True)
-        tail = self._tails([self._of_user(user, "u") for user in users.tolist()])
-        events = self._intake.base.latest(user_B, before_B, n, type_mask)
-        return events.merge(tail.latest(row_B, before_B, n, type_mask), n)
+        return self.snapshot(user_B).latest(user_B, before_B, n, type_mask)
 
     def by_category(self, user_P: Array, category_P: Array, before_P: Array, n: int) -> Events:
         base = self._intake.base
@@ -127,8 +128,10 @@ class RedisStore:
         found = self._server.look([("EXISTS", self._of_user(number, "u"))])
         return number if found and found[0] else 0
 
-    def newest_ms(self, user: int) -> int:
-        return newest_ms(self, user)
+    def snapshot(self, users: Array) -> BehaviorStore:
+        users = np.unique(users)
+        tail = self._tails([self._of_user(user, "u") for user in users.tolist()])
+        return _Snapshot(Snapshot(self._intake.base, users, tail), self)
 
     def append(self, batches: Sequence[Sequence[RawEvent]]) -> list[Receipt]:
         with self._lock:
@@ -273,6 +276,20 @@ class RedisStore:
         packed, offsets = _packed(merged).tobytes(), (merged.offsets * SIZE).tolist()
         rows = [packed[a:z] for a, z in pairwise(offsets)]
         self._server.ask([("SET", name, row) for name, row in zip(names, rows, strict=True)])
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """Users' newest events as they were, their categories as they are: these are other keys."""
+
+    users: Snapshot
+    store: RedisStore
+
+    def latest(self, user_B: Array, before_B: Array, n: int, type_mask: int) -> Events:
+        return self.users.latest(user_B, before_B, n, type_mask)
+
+    def by_category(self, user_P: Array, category_P: Array, before_P: Array, n: int) -> Events:
+        return self.store.by_category(user_P, category_P, before_P, n)
 
 
 def _newest(found: bytes, cap: int) -> bytes:
