@@ -20,7 +20,6 @@ from ..errors import BundleError
 from ..ops import ragged
 
 faiss: Any = faiss_module  # its stubs lack what SWIG adds at run time
-SCORES_AT_ONCE = 1 << 24  # of exact search: 64 MB
 GRAPH = "graph"
 
 
@@ -42,7 +41,10 @@ class Index(Protocol):
 
 @final
 class Exact:
-    """Scores every item."""
+    """Scores every item, by Faiss: for one query in one pass over the vectors.
+
+    Excluded items are found and then dropped, so that long exclusions cost.
+    """
 
     class Config(config.Config):
         """Settings of Exact."""
@@ -61,26 +63,21 @@ class Exact:
             return Exact(vector_ID, available_I)
 
     def __init__(self, vector_ID: Tensor, available_I: Tensor) -> None:
-        self._vector_DI = vector_ID.T
-        self._hidden = torch.nonzero(~_shown(available_I))[:, 0]
+        self._item_M = torch.nonzero(_shown(available_I))[:, 0]
+        whole = len(self._item_M) == len(vector_ID) - 1  # all but item 0: no copy is needed
+        self._vector_MD = (vector_ID[1:] if whole else vector_ID[self._item_M]).numpy()
 
     def search(self, query_BD: Tensor, most: int, exclude: Ragged) -> Candidates:
-        most = min(most, self._vector_DI.shape[1])
-        step = max(1, SCORES_AT_ONCE // self._vector_DI.shape[1])
-        rows = torch.arange(len(query_BD)).split(step)
-        parts = [self._search(query_BD[at], most, exclude.take_rows(at)) for at in rows]
-        if not parts:
-            return _found(query_BD.new_zeros(0, most), torch.zeros(0, most, dtype=torch.int64))
-        score_BK, item_BK = (torch.cat(part) for part in zip(*parts, strict=True))
-        return _found(score_BK, item_BK)
-
-    def _search(self, query_BD: Tensor, most: int, exclude: Ragged) -> tuple[Tensor, Tensor]:
-        score_BI = query_BD @ self._vector_DI
-        score_BI[:, self._hidden] = -torch.inf
-        known_N = exclude.values < score_BI.shape[1]
-        score_BI[exclude.row[known_N], exclude.values[known_N]] = -torch.inf
-        score_BK, item_BK = score_BI.topk(most, dim=1)
-        return score_BK, item_BK
+        longest = int(exclude.lengths.max()) if len(exclude) else 0
+        wanted = min(most + longest, len(self._item_M))
+        if not (len(query_BD) and wanted):
+            nothing = query_BD.new_zeros(len(query_BD), 0)
+            return _found(nothing, nothing.long())
+        score_BK, at_BK = faiss.knn(
+            query_BD.contiguous().numpy(), self._vector_MD, wanted, faiss.METRIC_INNER_PRODUCT
+        )
+        item_BK = self._item_M[torch.from_numpy(at_BK)]
+        return _without(_found(torch.from_numpy(score_BK), item_BK), exclude, most)
 
     def arrays(self) -> Mapping[str, Tensor]:
         return {}
@@ -146,9 +143,7 @@ class Hnsw:
         padded = np.pad(query_BD.numpy(), ((0, 0), (0, 1)))
         score_BK, item_BK = self._graph.search(padded, max(wanted, 1), params=settings)
         found = _found(torch.from_numpy(score_BK), torch.from_numpy(item_BK))
-        found = found.take(torch.nonzero(~found.item_id.within(exclude))[:, 0])
-        limit_B = torch.full((len(query_BD),), most)
-        return found.take(ragged.head(found.item_id.offsets, limit_B))
+        return _without(found, exclude, most)
 
     def arrays(self) -> Mapping[str, Tensor]:
         return {GRAPH: torch.from_numpy(faiss.serialize_index(self._graph))}
@@ -173,3 +168,10 @@ def _found(score_BK: Tensor, item_BK: Tensor) -> Candidates:
     real_BK = score_BK.isfinite() & (item_BK > 0)
     item = Ragged.sized(item_BK[real_BK], real_BK.sum(1))
     return Candidates(item, scores={"score": score_BK[real_BK].unsqueeze(1)})
+
+
+def _without(found: Candidates, exclude: Ragged, most: int) -> Candidates:
+    """At most ``most`` of each row, none excluded."""
+    if len(exclude.values):
+        found = found.take(torch.nonzero(~found.item_id.within(exclude))[:, 0])
+    return found.take(ragged.head(found.item_id.offsets, torch.full((len(exclude),), most)))

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Any, TypeVar, final
 
+import faiss
 import orjson
 import torch
 from fastapi import APIRouter, Body
@@ -44,7 +45,7 @@ class Api:
     def __init__(self, service: Service, metrics: Metrics) -> None:
         self._service, self._metrics = service, metrics
         self._feedback = Feedback(service.store, service.log, service.clock)
-        self._thread = ThreadPoolExecutor(1, "compute", torch.set_num_threads, (1,))
+        self._thread = ThreadPoolExecutor(1, "compute", one_thread)
         self._ready, self._waiting = False, 0
         self._problem = "warming up; try again in a moment"
 
@@ -159,6 +160,12 @@ class Api:
         finally:
             self._waiting -= 1
             self._metrics.waiting.set(self._waiting)
+
+
+def one_thread() -> None:
+    """Let the calling thread compute alone."""
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
 
 
 def _json(content: Any) -> Response:

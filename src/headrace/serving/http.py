@@ -8,14 +8,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import torch
 import uvicorn
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from .. import __version__
 from ..errors import ConfigError
-from .api import Api
+from .api import Api, one_thread
 from .guard import Guard, handle_errors
 from .metrics import Metrics
 from .service import Service
@@ -59,7 +58,7 @@ def app_of(service: Service) -> FastAPI:
 
 def serve(run: Path, *, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serve a run until told to stop by SIGINT or SIGTERM; port 0 takes a free one."""
-    torch.set_num_threads(1)
+    one_thread()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     listener = _listen(host, port)
     app = create_app(run)
