@@ -1,7 +1,8 @@
 """A memory that events are written into, along ragged rows: MIMN's scan (arXiv:1905.09248).
 
   S  slots     W  width of a slot     H  width of the controller     C  width of a channel
-  N  rows      E  events              O  H + W, what is seen         Z  a row's whole state
+  N  rows      E  events              U  distinct inputs             Z  a row's whole state
+  O  H + W, what is seen
 
 Row n begins in a state of its own and reads the events between its offsets. For each event x:
 
@@ -73,7 +74,8 @@ def scan(
     balance: int,
     top: int,
     w: Weights,
-    x_EG: Tensor,
+    x_UG: Tensor,
+    place_E: Tensor,
     offsets: Tensor,
     state_NZ: Tensor,
     *,
@@ -81,22 +83,24 @@ def scan(
 ) -> tuple[Tensor, Tensor]:
     """The state ``(N, Z)`` after each row's events, and what was seen after each, ``(E, O)``.
 
-    ``x_EG`` are the events projected to the gates of the controller and, behind them, of the
-    channels, biases included: G = 3 H + 3 C. ``top`` channels take note of an event. Without
+    ``x_UG`` are inputs projected to the gates of the controller and, behind them, of the channels,
+    biases included: G = 3 H + 3 C. Event e is of input ``place_E[e]``, so that what repeats is
+    projected once. ``top`` channels take note of an event. Without
     ``see`` the second answer has no rows.
     """
-    inputs = *w, x_EG, state_NZ
+    inputs = *w, x_UG, state_NZ
     if any(t.device.type != "cpu" or t.dtype not in CONSTANTS for t in inputs):
-        return scan_reference(balance, top, w, x_EG, offsets, state_NZ, see=see)
+        return scan_reference(balance, top, w, x_UG, place_E, offsets, state_NZ, see=see)
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
-    return _Scan.apply(balance, top, see, keep, offsets, *inputs)
+    return _Scan.apply(balance, top, see, keep, place_E, offsets, *inputs)
 
 
 def scan_reference(
     balance: int,
     top: int,
     w: Weights,
-    x_EG: Tensor,
+    x_UG: Tensor,
+    place_E: Tensor,
     offsets: Tensor,
     state_NZ: Tensor,
     *,
@@ -107,8 +111,8 @@ def scan_reference(
     seen: list[Tensor] = []
     sizes = sizes_of(w)
     for t in range(int(length_N.max()) if len(length_N) else 0):
-        at_N = (offsets[:-1] + t).clamp(max=len(x_EG) - 1)
-        new_NZ = _step(balance, top, w, x_EG[at_N], state_NZ)
+        at_N = (offsets[:-1] + t).clamp(max=len(place_E) - 1)
+        new_NZ = _step(balance, top, w, x_UG[place_E[at_N]], state_NZ)
         state_NZ = torch.where((t < length_N).unsqueeze(1), new_NZ, state_NZ)
         seen.append(state_NZ[:, : sizes.control + sizes.width])
     if not see or not seen:
@@ -200,24 +204,26 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, balance: int, top: int, see: bool, keep: bool, offsets: Tensor, *inputs: Tensor
+        ctx: Any, balance: int, top: int, see: bool, keep: bool, place_E: Tensor, offsets: Tensor,
+        *inputs: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        *weights, x_EG, start_NZ = (t.detach().contiguous() for t in inputs)
+        *weights, x_UG, start_NZ = (t.detach().contiguous() for t in inputs)
         w, sizes = Weights(*weights), sizes_of(Weights(*weights))
         segments = int((-(-offsets.diff() // SEGMENT)).sum()) if keep else 0
         state_NZ = start_NZ.clone()
-        seen_EO = x_EG.new_empty(len(x_EG) if see else 0, sizes.control + sizes.width)
-        kept_PZ = x_EG.new_empty(segments, sizes.total)
+        seen_EO = x_UG.new_empty(len(place_E) if see else 0, sizes.control + sizes.width)
+        kept_PZ = x_UG.new_empty(segments, sizes.total)
         ctx.balance, ctx.top = balance, top
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*w, x_EG, offsets, kept_PZ)
+        ctx.save_for_backward(*w, x_UG, place_E, offsets, kept_PZ)
         arrays = _arrays(w)
         forward(
-            CONSTANTS[x_EG.dtype],
+            CONSTANTS[x_UG.dtype],
             balance,
             arrays,
             _norm(w.key_SW).numpy(),
-            x_EG.numpy(),
+            x_UG.numpy(),
+            place_E.numpy(),
             offsets.numpy(),
             tape(arrays, top),
             state_NZ.numpy(),
@@ -228,25 +234,26 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        *weights, x_EG, offsets, kept_PZ = ctx.saved_tensors
+        *weights, x_UG, place_E, offsets, kept_PZ = ctx.saved_tensors
         w = Weights(*weights)
         sizes = sizes_of(w)
-        empty = x_EG.new_zeros(len(offsets) - 1, sizes.total), x_EG.new_zeros(0, sizes.control)
+        empty = x_UG.new_zeros(len(offsets) - 1, sizes.total), x_UG.new_zeros(0, sizes.control)
         of_state, of_seen = (
             none if g is None else g.contiguous()
             for g, none in zip(grad_outputs, empty, strict=True)
         )
         grad = Weights(*(torch.zeros_like(t) for t in w))
-        of_x_EG, of_start_NZ = torch.zeros_like(x_EG), torch.zeros_like(of_state)
+        of_x_UG, of_start_NZ = torch.zeros_like(x_UG), torch.zeros_like(of_state)
         arrays = _arrays(w)
         room = tape(arrays, ctx.top)
         backward(
-            CONSTANTS[x_EG.dtype],
+            CONSTANTS[x_UG.dtype],
             ctx.balance,
             arrays,
             _arrays(Weights(*(t.T.contiguous() for t in w))),
             _norm(w.key_SW).numpy(),
-            x_EG.numpy(),
+            x_UG.numpy(),
+            place_E.numpy(),
             offsets.numpy(),
             room,
             slope(arrays, room),
@@ -254,10 +261,10 @@ class _Scan(torch.autograd.Function):
             of_state.numpy(),
             of_seen.numpy(),
             of_start_NZ.numpy(),
-            of_x_EG.numpy(),
+            of_x_UG.numpy(),
             _arrays(grad),
         )
-        return None, None, None, None, None, *grad, of_x_EG, of_start_NZ
+        return None, None, None, None, None, None, *grad, of_x_UG, of_start_NZ
 
 
 def _arrays(w: Weights) -> Weights:

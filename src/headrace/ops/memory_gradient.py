@@ -26,7 +26,7 @@ from .memory_kernels import (
     states,
     step,
 )
-from .numeric import Array, add_product, add_row, entry, leaf
+from .numeric import Array, add_product, add_row, entry, leaf, part
 
 
 class Slope(NamedTuple):
@@ -97,7 +97,7 @@ def _write(c: tuple[Any, ...], p: Tape, t: int, d: Slope) -> None:
 
 @leaf
 def _induce(
-    c: tuple[Any, ...], back: Weights, p: Tape, t: int, d: Slope, of_x_EG: Array, e: int
+    c: tuple[Any, ...], back: Weights, p: Tape, t: int, d: Slope, of_x_UG: Array, u: int
 ) -> None:
     channel, top, width = d.state.channel.shape[2], p.chosen.shape[1], d.state.read.shape[1]
     begin = p.input.shape[1]
@@ -118,7 +118,7 @@ def _induce(
         for k in range(width):
             d.state.memory[0, i, k] += d.row[0, k]
         for k in range(3 * channel):
-            of_x_EG[e, begin + k] += p.inner_input[r, k]
+            of_x_UG[u, begin + k] += p.inner_input[r, k]
 
 
 @leaf
@@ -204,14 +204,14 @@ def _address(
 @leaf
 def _step(
     c: tuple[Any, ...], balance: int, w: Weights, back: Weights, key_norm_S: Array, p: Tape,
-    t: int, d: Slope, grad: Weights, of_x_EG: Array, e: int,
+    t: int, d: Slope, grad: Weights, of_x_UG: Array, u: int,
 ) -> None:
     """From the gradient of the state at t + 1 to that of the state at t."""
     slots, width = d.state.memory.shape[1:]
     one = c[13]
     _write(c, p, t, d)
     if d.state.channel.shape[2] > 0:
-        _induce(c, back, p, t, d, of_x_EG, e)
+        _induce(c, back, p, t, d, of_x_UG, u)
     for i in range(slots):
         dot = one - one
         for k in range(width):
@@ -236,27 +236,32 @@ def _step(
         d.state.read[0, k] = 0
     add_row(p.input, t, back.read_WG, d.state.read, 0)
     for k in range(p.input.shape[1]):
-        of_x_EG[e, k] = p.input[t, k]
+        of_x_UG[u, k] += p.input[t, k]
 
 
-@leaf
+@part
+def _add(a_RK: Array, b_KJ: Array, out_RJ: Array, rows: int, inner: int) -> None:
+    add_product(a_RK, b_KJ, out_RJ, rows, inner)
+
+
+@part
 def _of_weights(balance: int, p: Tape, d: Slope, steps: int, grad: Weights) -> None:
     """Add a segment's share to the gradients of the weights."""
     control, width, top = p.state.control.shape[1], p.state.read.shape[1], p.chosen.shape[1]
-    add_product(p.state.read.T, p.input, grad.read_WG, width, steps)
-    add_product(p.state.control.T, p.recur, grad.control_HG, control, steps)
+    _add(p.state.read.T, p.input, grad.read_WG, width, steps)
+    _add(p.state.control.T, p.recur, grad.control_HG, control, steps)
     for t in range(steps):
         for k in range(d.said.shape[1]):
             grad.head_bias_1Q[0, k] += d.said[t, k]
-    add_product(p.state.control[1:].T, d.said, grad.head_HQ, control, steps)
+    _add(p.state.control[1:].T, d.said, grad.head_HQ, control, steps)
     if balance == SHIFT:
-        add_product(p.share.T, d.said, grad.usage_SX, p.share.shape[1], steps)
+        _add(p.share.T, d.said, grad.usage_SX, p.share.shape[1], steps)
     elif balance == USAGE:
-        add_product(p.share.T, d.balance, grad.usage_SX, p.share.shape[1], steps)
+        _add(p.share.T, d.balance, grad.usage_SX, p.share.shape[1], steps)
     if p.state.channel.shape[2] > 0:
         picks = steps * top
-        add_product(p.picked_memory.T, p.inner_input, grad.memory_WG, width, picks)
-        add_product(p.picked_channel.T, p.inner_recur, grad.channel_CG, p.state.channel.shape[2], picks)
+        _add(p.picked_memory.T, p.inner_input, grad.memory_WG, width, picks)
+        _add(p.picked_channel.T, p.inner_recur, grad.channel_CG, p.state.channel.shape[2], picks)
 
 
 @entry
@@ -266,7 +271,8 @@ def backward(
     w: Weights,
     back: Weights,
     key_norm_S: Array,
-    x_EG: Array,
+    x_UG: Array,
+    place_E: Array,
     offsets: Array,
     p: Tape,
     d: Slope,
@@ -274,7 +280,7 @@ def backward(
     of_state_NZ: Array,
     of_seen_EO: Array,
     of_start_NZ: Array,
-    of_x_EG: Array,
+    of_x_UG: Array,
     grad: Weights,
 ) -> None:
     """Write the gradients of the rows' first states and of x, and add those of the weights.
@@ -291,14 +297,14 @@ def backward(
             steps = min(SEGMENT, offsets[n + 1] - begin)
             load(kept_PZ, segment + s, p.state)
             for t in range(steps):
-                step(c, balance, w, key_norm_S, x_EG, begin + t, p, t)
+                step(c, balance, w, key_norm_S, x_UG, place_E[begin + t], p, t)
             for t in range(steps - 1, -1, -1):
                 if of_seen_EO.shape[0] > 0:
                     for k in range(control):
                         d.state.control[0, k] += of_seen_EO[begin + t, k]
                     for k in range(width):
                         d.state.read[0, k] += of_seen_EO[begin + t, control + k]
-                _step(c, balance, w, back, key_norm_S, p, t, d, grad, of_x_EG, begin + t)
+                _step(c, balance, w, back, key_norm_S, p, t, d, grad, of_x_UG, place_E[begin + t])
             _of_weights(balance, p, d, steps, grad)
         segment += count
         save(d.state, of_start_NZ, n)

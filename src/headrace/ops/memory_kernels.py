@@ -2,7 +2,8 @@
 
   S  slots     W  width of a slot     H  width of the controller     C  width of a channel
   K  channels that an event changes   Q  what the controller says    G  gates, side by side
-  N  rows      E  events              T  steps of a segment          Z  a row's whole state
+  N  rows      E  events              U  distinct inputs     T  steps of a segment
+  Z  a row's whole state
 
 A step reads the state at place t of a tape and writes it at t + 1, with what the gradient will ask
 for between them. The scan runs a segment at a time over one tape that stays in the cache; of every
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .numeric import Array, add_row, entry, leaf, sigmoid, softmax, tanh
+from .numeric import Array, add_row, entry, leaf, part, sigmoid, softmax, tanh
 
 NONE, USAGE, SHIFT = range(3)
 SEGMENT = 32
@@ -97,7 +98,7 @@ def tape(w: Weights, top: int) -> Tape:
     )
 
 
-@leaf
+@part
 def load(state_NZ: Array, n: int, s: State) -> None:
     """Put a row's flat state at the beginning."""
     z = 0
@@ -120,7 +121,7 @@ def load(state_NZ: Array, n: int, s: State) -> None:
         z += s.channel.shape[2]
 
 
-@leaf
+@part
 def save(s: State, state_NZ: Array, n: int) -> None:
     """Take a row's flat state from the beginning."""
     z = 0
@@ -262,7 +263,7 @@ def _rebalance(balance: int, w: Weights, p: Tape, t: int) -> None:
 
 
 @leaf
-def _induce(c: tuple[Any, ...], w: Weights, x_EG: Array, e: int, p: Tape, t: int) -> None:
+def _induce(c: tuple[Any, ...], w: Weights, x_UG: Array, u: int, p: Tape, t: int) -> None:
     """Let the channels that were read most take note of the event."""
     slots, channel, top = p.state.usage.shape[1], p.state.channel.shape[2], p.chosen.shape[1]
     for i in range(slots):
@@ -284,7 +285,7 @@ def _induce(c: tuple[Any, ...], w: Weights, x_EG: Array, e: int, p: Tape, t: int
         for k in range(channel):
             p.picked_channel[r, k] = p.state.channel[t, best, k]
         for k in range(3 * channel):
-            p.inner_input[r, k] = x_EG[e, begin + k]
+            p.inner_input[r, k] = x_UG[u, begin + k]
             p.inner_recur[r, k] = 0
         add_row(p.picked_memory, r, w.memory_WG, p.inner_input, r)
         add_row(p.picked_channel, r, w.channel_CG, p.inner_recur, r)
@@ -297,13 +298,13 @@ def _induce(c: tuple[Any, ...], w: Weights, x_EG: Array, e: int, p: Tape, t: int
 
 @leaf
 def step(
-    c: tuple[Any, ...], balance: int, w: Weights, key_norm_S: Array, x_EG: Array, e: int, p: Tape,
+    c: tuple[Any, ...], balance: int, w: Weights, key_norm_S: Array, x_UG: Array, u: int, p: Tape,
     t: int,
 ) -> None:
     """One event: from the state at place t to that at t + 1."""
     slots, width = p.state.usage.shape[1], p.state.read.shape[1]
     for k in range(p.input.shape[1]):
-        p.input[t, k] = x_EG[e, k]
+        p.input[t, k] = x_UG[u, k]
         p.recur[t, k] = 0
     add_row(p.state.read, t, w.read_WG, p.input, t)
     add_row(p.state.control, t, w.control_HG, p.recur, t)
@@ -317,7 +318,7 @@ def step(
         for k in range(width):
             p.state.read[t + 1, k] += p.weight[3 * t, i] * p.state.memory[t, i, k]
     if p.state.channel.shape[2] > 0:
-        _induce(c, w, x_EG, e, p, t)
+        _induce(c, w, x_UG, u, p, t)
     for i in range(slots):
         written = p.weight[3 * t + 2, i]
         p.state.usage[t + 1, i] = p.state.usage[t, i] + written
@@ -326,7 +327,7 @@ def step(
             p.state.memory[t + 1, i, k] = erased + written * p.said[t, 3 * width + k]
 
 
-@leaf
+@part
 def _rewind(s: State, t: int) -> None:
     """Make the state at place t the first."""
     for k in range(s.control.shape[1]):
@@ -347,7 +348,8 @@ def forward(
     balance: int,
     w: Weights,
     key_norm_S: Array,
-    x_EG: Array,
+    x_UG: Array,
+    place_E: Array,
     offsets: Array,
     p: Tape,
     state_NZ: Array,
@@ -369,7 +371,7 @@ def forward(
                 segment += 1
             steps = min(SEGMENT, offsets[n + 1] - begin)
             for t in range(steps):
-                step(c, balance, w, key_norm_S, x_EG, begin + t, p, t)
+                step(c, balance, w, key_norm_S, x_UG, place_E[begin + t], p, t)
                 if seen_EO.shape[0] > 0:
                     for k in range(control):
                         seen_EO[begin + t, k] = p.state.control[t + 1, k]

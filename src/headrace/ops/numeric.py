@@ -39,6 +39,8 @@ entry = njit(cache=True, nogil=True, **_HOW)
 #: Called by entries only and allocating nothing; counting references would cost more than the work.
 _LEAF: dict[str, Any] = {"_nrt": False, "forceinline": True, "no_cfunc_wrapper": True, **_HOW}
 leaf = njit(nogil=True, **_LEAF)
+#: The same for what is long and seldom called: compiled once, not at each call.
+part = njit(nogil=True, **(_LEAF | {"forceinline": False}))
 
 
 @leaf
