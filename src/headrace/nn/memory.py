@@ -12,6 +12,7 @@ from ..ops import memory
 from ..ops.memory import Sizes, Weights
 
 Variant = Literal["paper", "code"]
+USER_STATE = "user_state"  # a column (B, Z) of requests: states that somebody keeps
 INITIAL_SD = 0.5  # of slots and keys: they must differ, or all slots would learn the same
 
 

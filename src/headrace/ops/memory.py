@@ -138,9 +138,7 @@ def look(balance: int, w: Weights, x_NG: Tensor, state_NZ: Tensor) -> Read:
 
 def sizes_of(w: Weights) -> Sizes:
     """The sizes of a state that these weights fit."""
-    return Sizes(
-        len(w.control_HG), len(w.usage_SX), len(w.read_WG), len(w.channel_CG)
-    )
+    return Sizes(len(w.control_HG), len(w.usage_SX), len(w.read_WG), len(w.channel_CG))
 
 
 def _step(balance: int, top: int, w: Weights, x_NG: Tensor, state_NZ: Tensor) -> Tensor:
@@ -204,7 +202,13 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, balance: int, top: int, see: bool, keep: bool, place_E: Tensor, offsets: Tensor,
+        ctx: Any,
+        balance: int,
+        top: int,
+        see: bool,
+        keep: bool,
+        place_E: Tensor,
+        offsets: Tensor,
         *inputs: Tensor,
     ) -> tuple[Tensor, Tensor]:
         *weights, x_UG, start_NZ = (t.detach().contiguous() for t in inputs)

@@ -1,8 +1,8 @@
 """The gradient of the scan of ``memory_kernels.py``; letters as there.
 
-A segment is run again from the state it began with, then backwards. What a step adds to the weights'
-gradients is the product of what it read and the gradient of what came out; both lie on the tape, so
-that a segment adds one small matrix product a weight.
+A segment is run again from the state it began with, then backwards. What a step adds to the
+gradient of a weight is the product of what went in and the gradient of what came out; both lie on
+the tape, so that a segment adds one small matrix product a weight.
 """
 
 from __future__ import annotations
@@ -52,8 +52,15 @@ def slope(w: Weights, p: Tape) -> Slope:
 
 @leaf
 def _cell(
-    c: tuple[Any, ...], input_RG: Array, recur_RG: Array, r: Any, gate_R3H: Array, old_RH: Array,
-    a: Any, of_new_1H: Array, of_old_1H: Array,
+    c: tuple[Any, ...],
+    input_RG: Array,
+    recur_RG: Array,
+    r: Any,
+    gate_R3H: Array,
+    old_RH: Array,
+    a: Any,
+    of_new_1H: Array,
+    of_old_1H: Array,
 ) -> None:
     """Gradients of a recurrent unit; those of its gates take the gates' places on the tape."""
     width = old_RH.shape[1]
@@ -97,7 +104,7 @@ def _write(c: tuple[Any, ...], p: Tape, t: int, d: Slope) -> None:
 
 @leaf
 def _induce(
-    c: tuple[Any, ...], back: Weights, p: Tape, t: int, d: Slope, of_x_UG: Array, u: int
+    c: tuple[Any, ...], back: Weights, p: Tape, t: int, d: Slope, of_x_UG: Array, u: Any
 ) -> None:
     channel, top, width = d.state.channel.shape[2], p.chosen.shape[1], d.state.read.shape[1]
     begin = p.input.shape[1]
@@ -106,7 +113,14 @@ def _induce(
         for k in range(channel):
             d.inner[0, k] = d.state.channel[0, i, k]
         _cell(
-            c, p.inner_input, p.inner_recur, r, p.inner_gate, p.picked_channel, r, d.inner,
+            c,
+            p.inner_input,
+            p.inner_recur,
+            r,
+            p.inner_gate,
+            p.picked_channel,
+            r,
+            d.inner,
             d.old_inner,
         )
         add_row(p.inner_recur, r, back.channel_CG, d.old_inner, 0)
@@ -122,7 +136,9 @@ def _induce(
 
 
 @leaf
-def _softmax(weight_RK: Array, r: Any, of_weight_RK: Array, q: Any, of_logit_RK: Array, s: Any) -> None:
+def _softmax(
+    weight_RK: Array, r: Any, of_weight_RK: Array, q: Any, of_logit_RK: Array, s: Any
+) -> None:
     dot = weight_RK[r, 0] * 0
     for k in range(weight_RK.shape[1]):
         dot += weight_RK[r, k] * of_weight_RK[q, k]
@@ -178,7 +194,9 @@ def _address(
             inverse, cosine = one / (norm * key_norm), p.cosine[t, h, i]
             for k in range(width):
                 key, memory = p.said[t, h * width + k], p.state.memory[t, i, k]
-                d.state.memory[0, i, k] += of_cosine * (key * inverse - cosine * memory / (norm * norm))
+                d.state.memory[0, i, k] += of_cosine * (
+                    key * inverse - cosine * memory / (norm * norm)
+                )
             for k in range(width):
                 key, memory = p.said[t, h * width + k], p.state.memory[t, i, k]
                 d.said[t, h * width + k] += of_cosine * (
@@ -190,9 +208,7 @@ def _address(
                 inverse = one / (norm * key_norm)
                 for k in range(width):
                     key, memory = p.said[t, h * width + k], w.key_SW[i, k]
-                    of_key_SW[i, k] += of_cosine * (
-                        key * inverse - cosine * memory / (norm * norm)
-                    )
+                    of_key_SW[i, k] += of_cosine * (key * inverse - cosine * memory / (norm * norm))
                     d.said[t, h * width + k] += of_cosine * (
                         memory * inverse - cosine * key / (key_norm * key_norm)
                     )
@@ -203,8 +219,17 @@ def _address(
 
 @leaf
 def _step(
-    c: tuple[Any, ...], balance: int, w: Weights, back: Weights, key_norm_S: Array, p: Tape,
-    t: int, d: Slope, grad: Weights, of_x_UG: Array, u: int,
+    c: tuple[Any, ...],
+    balance: int,
+    w: Weights,
+    back: Weights,
+    key_norm_S: Array,
+    p: Tape,
+    t: int,
+    d: Slope,
+    grad: Weights,
+    of_x_UG: Array,
+    u: Any,
 ) -> None:
     """From the gradient of the state at t + 1 to that of the state at t."""
     slots, width = d.state.memory.shape[1:]

@@ -85,17 +85,13 @@ def tape(w: Weights, top: int) -> Tape:
     outer = ((gates,), (gates,), (3, gates // 3), (said,), (slots + 2,), (4, slots))
     picked = ((width,), (channel,), (channel,), (inner,), (inner,), (3, channel))
 
-    def room(steps: int, shape: tuple[int, ...]) -> Array:
-        return np.zeros((steps, *shape), w.head_HQ.dtype)
+    def room(steps: int, *shapes: tuple[int, ...]) -> list[Any]:
+        return [np.zeros((steps, *shape), w.head_HQ.dtype) for shape in shapes]
 
-    return Tape(
-        states(w, SEGMENT + 1),
-        *(room(SEGMENT, shape) for shape in outer),
-        room(3 * SEGMENT, (slots,)),
-        *(room(SEGMENT, (slots,)) for _ in range(2)),
-        np.zeros((SEGMENT, top), np.int64),
-        *(room(SEGMENT * top, shape) for shape in picked),
-    )
+    steps, picks = SEGMENT, SEGMENT * top
+    (weight,), chosen = room(3 * steps, (slots,)), np.zeros((steps, top), np.int64)
+    rooms = [*room(steps, *outer), weight, *room(steps, (slots,), (slots,)), chosen]
+    return Tape(states(w, steps + 1), *rooms, *room(picks, *picked))
 
 
 @part
@@ -146,8 +142,15 @@ def save(s: State, state_NZ: Array, n: int) -> None:
 
 @leaf
 def _cell(
-    c: tuple[Any, ...], input_RG: Array, recur_RG: Array, r: Any, gate_R3H: Array, old_RH: Array,
-    a: Any, new_RH: Array, b: Any,
+    c: tuple[Any, ...],
+    input_RG: Array,
+    recur_RG: Array,
+    r: Any,
+    gate_R3H: Array,
+    old_RH: Array,
+    a: Any,
+    new_RH: Array,
+    b: Any,
 ) -> None:
     """A gated recurrent unit: row a of old to row b of new, by what row r is told."""
     width = old_RH.shape[1]
@@ -263,7 +266,7 @@ def _rebalance(balance: int, w: Weights, p: Tape, t: int) -> None:
 
 
 @leaf
-def _induce(c: tuple[Any, ...], w: Weights, x_UG: Array, u: int, p: Tape, t: int) -> None:
+def _induce(c: tuple[Any, ...], w: Weights, x_UG: Array, u: Any, p: Tape, t: int) -> None:
     """Let the channels that were read most take note of the event."""
     slots, channel, top = p.state.usage.shape[1], p.state.channel.shape[2], p.chosen.shape[1]
     for i in range(slots):
@@ -290,7 +293,15 @@ def _induce(c: tuple[Any, ...], w: Weights, x_UG: Array, u: int, p: Tape, t: int
         add_row(p.picked_memory, r, w.memory_WG, p.inner_input, r)
         add_row(p.picked_channel, r, w.channel_CG, p.inner_recur, r)
         _cell(
-            c, p.inner_input, p.inner_recur, r, p.inner_gate, p.picked_channel, r, p.fresh_channel, r
+            c,
+            p.inner_input,
+            p.inner_recur,
+            r,
+            p.inner_gate,
+            p.picked_channel,
+            r,
+            p.fresh_channel,
+            r,
         )
         for k in range(channel):
             p.state.channel[t + 1, best, k] = p.fresh_channel[r, k]
@@ -298,7 +309,13 @@ def _induce(c: tuple[Any, ...], w: Weights, x_UG: Array, u: int, p: Tape, t: int
 
 @leaf
 def step(
-    c: tuple[Any, ...], balance: int, w: Weights, key_norm_S: Array, x_UG: Array, u: int, p: Tape,
+    c: tuple[Any, ...],
+    balance: int,
+    w: Weights,
+    key_norm_S: Array,
+    x_UG: Array,
+    u: Any,
+    p: Tape,
     t: int,
 ) -> None:
     """One event: from the state at place t to that at t + 1."""

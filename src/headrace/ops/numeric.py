@@ -40,11 +40,13 @@ entry = njit(cache=True, nogil=True, **_HOW)
 _LEAF: dict[str, Any] = {"_nrt": False, "forceinline": True, "no_cfunc_wrapper": True, **_HOW}
 leaf = njit(nogil=True, **_LEAF)
 #: The same for what is long and seldom called: compiled once, not at each call.
-part = njit(nogil=True, **(_LEAF | {"forceinline": False}))
+_PART: dict[str, Any] = {**_LEAF, "forceinline": False}
+part = njit(nogil=True, **_PART)
 
 
 @leaf
 def tanh(x: Any, c: tuple[Any, ...]) -> Any:
+    """Hyperbolic tangent, with ``CONSTANTS`` of the kernel's precision."""
     x = c[11] if x > c[11] else x  # a NaN fails both comparisons and stays
     x = -c[11] if x < -c[11] else x
     s = x * x
@@ -55,6 +57,7 @@ def tanh(x: Any, c: tuple[Any, ...]) -> Any:
 
 @leaf
 def sigmoid(x: Any, c: tuple[Any, ...]) -> Any:
+    """``1 / (1 + exp(-x))``, likewise."""
     return c[12] + c[12] * tanh(c[12] * x, c)
 
 

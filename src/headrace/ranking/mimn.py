@@ -30,14 +30,13 @@ from ..data import Batch, Candidates, Ragged, Requests
 from ..features import FeatureSpace
 from ..nn.embedder import distinct
 from ..nn.losses import task_losses
-from ..nn.memory import Memory, Variant
+from ..nn.memory import USER_STATE, Memory, Variant
 from ..nn.next_event import NextEvent, must_have_others, others
 from ..nn.target_attention import TargetAttention
 from ..ops import ragged
 from ..ops.memory import Sizes
 from ._lifelong import Lifelong, LifelongConfig
 
-USER_STATE = "user_state"  # a column (B, Z) of requests: the states, where somebody keeps them
 Array = NDArray[Any]
 
 
@@ -180,8 +179,11 @@ class Whole(nn.Module):
 
 @final
 class ByTarget(nn.Module):
-    """What the candidate finds: a step of the controller that writes nothing, the channels it
-    attends to, and its product with the mean slot."""
+    """What the candidate finds in a state.
+
+    A step of the controller that writes nothing, the channels that the candidate attends to, and
+    its product with the mean slot.
+    """
 
     def __init__(self, dim: int, memory: Memory) -> None:
         super().__init__()
