@@ -32,7 +32,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .memory_gradient import backward, slope
-from .memory_kernels import NONE, SAID, SEGMENT, SHIFT, TINY, USAGE, Weights, forward, tape
+from .memory_kernels import NONE, SAID, SHIFT, TINY, USAGE, forward
+from .memory_tape import SEGMENT, Weights, tape
 from .numeric import CONSTANTS
 
 __all__ = ["NONE", "SAID", "SHIFT", "USAGE", "Read", "Sizes", "Weights", "look", "scan"]

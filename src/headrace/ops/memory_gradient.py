@@ -11,21 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .memory_kernels import (
-    NONE,
-    SAID,
-    SEGMENT,
-    SHIFT,
-    USAGE,
-    State,
-    Tape,
-    Weights,
-    load,
-    save,
-    sharpness,
-    states,
-    step,
-)
+from .memory_kernels import NONE, SAID, SHIFT, USAGE, sharpness, step
+from .memory_tape import SEGMENT, State, Tape, Weights, load, save, states
 from .numeric import Array, add_product, add_row, entry, leaf, part
 
 

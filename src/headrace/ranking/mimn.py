@@ -226,7 +226,9 @@ class MemoryEncoder:
         The reader and the network above may be trained anew under the same version.
         """
         hashed = hashlib.blake2b(digest_size=8)
-        hashed.update(self.model.config.model_dump_json().encode())
+        config = self.model.config
+        settings = (config.variant, config.top, config.utilisation > 0, self.model.attend)
+        hashed.update(repr(settings).encode())
         tables = {f"tables.{self.model.embed.table_of(name)}." for name in self.model.attend}
         for name, tensor in sorted(self.model.state_dict().items()):
             if name.startswith("memory.") or any(table in name for table in tables):
