@@ -126,7 +126,7 @@ class InterestCenter:
         state_BZ = np.zeros((len(user_B), len(start_Z)), np.float32)
         seq_B, real_B = np.full(len(user_B), NEVER), np.zeros(len(user_B), bool)
         kept_B = self._read(self._serving, user_B.tolist())
-        complete = None in kept_B and self.versions[self._serving]
+        complete = None in kept_B and self.versions.get(self._serving, False)
         for b, kept in enumerate(kept_B):
             if kept is None:
                 real_B[b] = complete and user_B[b] != 0
