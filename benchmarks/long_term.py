@@ -54,6 +54,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "twin": ("twin", {}),
     "eta": ("eta", {}),
     "sdim": ("sdim", {}),
+    "mimn": ("mimn", {}),
+    "mimn code": ("mimn", {"variant": "code", "read": "target"}),
 }
 WORLDS = ("long_term", "styles", "substitutes", "decay")
 TRAIN_FROM = 0.6  # of the log's span: before, there is too little to remember

@@ -54,6 +54,10 @@ class Embedder(nn.Module):
         ids = torch.stack(columns, dim=1) if columns else torch.zeros(0, 0, dtype=torch.int64)
         self.register_buffer("item_ids", ids, persistent=False)
 
+    def table_of(self, name: str) -> str:
+        """The key in ``tables`` of a feature's table."""
+        return self._table_of[name]
+
     def dim(self, *sides: Side) -> int:
         """Width of the vectors of these sides."""
         return sum(self._dim_of[n] for side in sides for n in self.names[side])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import ConfigError
 from ..ops import ragged
 from .mlp import mlp
 
@@ -64,3 +65,12 @@ def others(item_E: Tensor, num_items: int) -> Tensor:  # (E,) int64
     """
     drawn_E = torch.randint(1, num_items - 1, item_E.shape)
     return drawn_E + (drawn_E >= item_E.clamp(min=1))
+
+
+def must_have_others(num_items: int, kind: str) -> None:
+    """Raise ConfigError where a catalogue of so many, the unknown included, has no other item."""
+    if num_items < 3:
+        raise ConfigError(
+            f"{kind}: the auxiliary loss draws another item for each event, but the catalogue has "
+            f"{num_items - 1}; set alpha = 0"
+        )

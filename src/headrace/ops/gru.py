@@ -22,7 +22,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .gru_kernels import AGRU, AIGRU, AUGRU, CONSTANTS, PLAIN, backward, forward
+from .gru_kernels import AGRU, AIGRU, AUGRU, PLAIN, backward, forward
+from .numeric import CONSTANTS
 
 Gating = Literal["augru", "aigru", "agru"]
 _MODE: dict[Gating, int] = {"augru": AUGRU, "aigru": AIGRU, "agru": AGRU}

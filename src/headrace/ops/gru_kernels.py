@@ -14,93 +14,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
-from numba import njit
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from .numeric import Array, add_product, entry, leaf, sigmoid, tanh
+
 PLAIN, AUGRU, AIGRU, AGRU = range(4)
 BLOCK = 16  # rows side by side; their gates and the weights stay in the first-level cache
-#: Rational approximation of tanh on [-7.9053, 7.9053], where float32 reaches 1: odd coefficients
-#: above, even ones below, highest first, within 3 units in the last place of float32. From Eigen's
-#: ``generic_fast_tanh_float``. The C library's tanh is called a number at a time.
-_TANH = (
-    *(-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08),
-    *(1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03),
-    *(1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03),
-    *(7.90531110763549805, 0.5, 1.0),
-)
 
 
-def _constants(kind: type[np.floating[Any]]) -> tuple[Any, ...]:
-    return tuple(kind(value) for value in _TANH)
-
-
-#: In the kernel's own precision: a float64 literal would make float32 arithmetic double.
-CONSTANTS = {torch.float32: _constants(np.float32), torch.float64: _constants(np.float64)}
-_HOW: dict[str, Any] = {"fastmath": {"contract", "reassoc"}, "error_model": "numpy"}
-_entry = njit(cache=True, nogil=True, **_HOW)
-#: Called by entries only and allocating nothing; counting references would cost more than the work.
-_LEAF: dict[str, Any] = {"_nrt": False, "forceinline": True, "no_cfunc_wrapper": True, **_HOW}
-_leaf = njit(nogil=True, **_LEAF)
-
-
-@_leaf
-def _tanh(x: Any, c: tuple[Any, ...]) -> Any:
-    x = c[11] if x > c[11] else x  # a NaN fails both comparisons and stays
-    x = -c[11] if x < -c[11] else x
-    s = x * x
-    above = (((((c[0] * s + c[1]) * s + c[2]) * s + c[3]) * s + c[4]) * s + c[5]) * s + c[6]
-    below = ((c[7] * s + c[8]) * s + c[9]) * s + c[10]
-    return x * above / below
-
-
-@_leaf
-def _sigmoid(x: Any, c: tuple[Any, ...]) -> Any:
-    return c[12] + c[12] * _tanh(c[12] * x, c)
-
-
-@_leaf
-def _add_product(a_RK: Array, b_KJ: Array, out_RJ: Array, rows: int, inner: int) -> None:
-    """Add the product of the first ``rows`` rows and ``inner`` columns of a with b.
-
-    Four rows by four columns at a time: four additions for each number of b that is loaded.
-    """
-    width = b_KJ.shape[1]
-    for y in range(rows // 4):
-        i = 4 * y
-        for z in range(inner // 4):
-            k = 4 * z
-            a0, a1 = a_RK[i, k], a_RK[i, k + 1]
-            a2, a3 = a_RK[i, k + 2], a_RK[i, k + 3]
-            b0, b1 = a_RK[i + 1, k], a_RK[i + 1, k + 1]
-            b2, b3 = a_RK[i + 1, k + 2], a_RK[i + 1, k + 3]
-            c0, c1 = a_RK[i + 2, k], a_RK[i + 2, k + 1]
-            c2, c3 = a_RK[i + 2, k + 2], a_RK[i + 2, k + 3]
-            d0, d1 = a_RK[i + 3, k], a_RK[i + 3, k + 1]
-            d2, d3 = a_RK[i + 3, k + 2], a_RK[i + 3, k + 3]
-            for j in range(width):
-                e, f, g, h = b_KJ[k, j], b_KJ[k + 1, j], b_KJ[k + 2, j], b_KJ[k + 3, j]
-                out_RJ[i, j] += a0 * e + a1 * f + a2 * g + a3 * h
-                out_RJ[i + 1, j] += b0 * e + b1 * f + b2 * g + b3 * h
-                out_RJ[i + 2, j] += c0 * e + c1 * f + c2 * g + c3 * h
-                out_RJ[i + 3, j] += d0 * e + d1 * f + d2 * g + d3 * h
-        for k in range(4 * (inner // 4), inner):
-            a0, b0, c0, d0 = a_RK[i, k], a_RK[i + 1, k], a_RK[i + 2, k], a_RK[i + 3, k]
-            for j in range(width):
-                e = b_KJ[k, j]
-                out_RJ[i, j] += a0 * e
-                out_RJ[i + 1, j] += b0 * e
-                out_RJ[i + 2, j] += c0 * e
-                out_RJ[i + 3, j] += d0 * e
-    for i in range(4 * (rows // 4), rows):
-        for k in range(inner):
-            a0 = a_RK[i, k]
-            for j in range(width):
-                out_RJ[i, j] += a0 * b_KJ[k, j]
-
-
-@_leaf
+@leaf
 def _blend(mode: int, a: Any, c: tuple[Any, ...]) -> tuple[Any, Any, Any]:
     """What attention does: ``i = scale x + b`` and ``ũ = factor u + term``."""
     if mode == AUGRU:
@@ -110,7 +31,7 @@ def _blend(mode: int, a: Any, c: tuple[Any, ...]) -> tuple[Any, Any, Any]:
     return (a if mode == AIGRU else c[13]), c[13], c[13] - c[13]
 
 
-@_entry
+@entry
 def forward(
     mode: int,
     c: tuple[Any, ...],
@@ -139,16 +60,16 @@ def forward(
                 alive -= 1
             rows = 4 * ((alive + 3) // 4)  # those beyond the living are computed and not used
             q_RG[:rows] = 0
-            _add_product(h_RH, weight_HG, q_RG, rows, width)
+            add_product(h_RH, weight_HG, q_RG, rows, width)
             for i in range(alive):
                 n = order_N[block + i]
                 e = start_N[n] + t
                 a = attention_NL[n, t] if mode != PLAIN else c[13]
                 scale, factor, term = _blend(mode, a, c)
                 for k in range(width):
-                    u = _sigmoid(scale * x_E3H[e, 0, k] + bias_3H[0, k] + q_R3H[i, 0, k], c)
-                    r = _sigmoid(scale * x_E3H[e, 1, k] + bias_3H[1, k] + q_R3H[i, 1, k], c)
-                    new = _tanh(scale * x_E3H[e, 2, k] + bias_3H[2, k] + r * q_R3H[i, 2, k], c)
+                    u = sigmoid(scale * x_E3H[e, 0, k] + bias_3H[0, k] + q_R3H[i, 0, k], c)
+                    r = sigmoid(scale * x_E3H[e, 1, k] + bias_3H[1, k] + q_R3H[i, 1, k], c)
+                    new = tanh(scale * x_E3H[e, 2, k] + bias_3H[2, k] + r * q_R3H[i, 2, k], c)
                     step = factor * u + term
                     h_RH[i, k] = (c[13] - step) * h_RH[i, k] + step * new
                 if keep:
@@ -157,7 +78,7 @@ def forward(
                     last_NH[n] = h_RH[i]
 
 
-@_leaf
+@leaf
 def _gates(
     scale: Any,
     c: tuple[Any, ...],
@@ -171,16 +92,16 @@ def _gates(
     """Update gate, reset gate and proposed state of row i at event e."""
     for k in range(gate_3H.shape[1]):
         x = scale * x_E3H[e, 0, k] + bias_3H[0, k]
-        gate_3H[0, k] = _sigmoid(x + q_R3H[i, 0, k], c)
+        gate_3H[0, k] = sigmoid(x + q_R3H[i, 0, k], c)
     for k in range(gate_3H.shape[1]):
         x = scale * x_E3H[e, 1, k] + bias_3H[1, k]
-        gate_3H[1, k] = _sigmoid(x + q_R3H[i, 1, k], c)
+        gate_3H[1, k] = sigmoid(x + q_R3H[i, 1, k], c)
     for k in range(gate_3H.shape[1]):
         x = scale * x_E3H[e, 2, k] + bias_3H[2, k]
-        gate_3H[2, k] = _tanh(x + gate_3H[1, k] * q_R3H[i, 2, k], c)
+        gate_3H[2, k] = tanh(x + gate_3H[1, k] * q_R3H[i, 2, k], c)
 
 
-@_leaf
+@leaf
 def _gate_gradients(
     mode: int,
     factor: Any,
@@ -228,7 +149,7 @@ def _gate_gradients(
     return da
 
 
-@_entry
+@entry
 def backward(
     mode: int,
     c: tuple[Any, ...],
@@ -274,7 +195,7 @@ def backward(
                         dh_RH[i, k] += state_grad_PH[p, k]
             rows = 4 * ((alive + 3) // 4)  # those beyond the living are computed and not used
             q_RG[:rows] = 0
-            _add_product(h_RH, weight_HG, q_RG, rows, width)
+            add_product(h_RH, weight_HG, q_RG, rows, width)
             for i in range(alive):
                 n = order_N[block + i]
                 e = start_N[n] + t
@@ -295,5 +216,5 @@ def backward(
                         x_grad_E3H[e, g, k] += scale * di_3H[g, k]
                     for k in range(width):
                         bias_grad_3H[g, k] += di_3H[g, k]
-            _add_product(h_RH.T, dq_RG, weight_grad_HG, width, rows)
-            _add_product(dq_RG, weight_GH, dh_RH, rows, 3 * width)
+            add_product(h_RH.T, dq_RG, weight_grad_HG, width, rows)
+            add_product(dq_RG, weight_GH, dh_RH, rows, 3 * width)

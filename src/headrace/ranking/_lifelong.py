@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,11 @@ class LifelongConfig(RankerConfig, InterestMLP.Config):
 
     long: str = "lifetime"
     """The long sequence."""
+
+
+class SearchConfig(LifelongConfig):
+    """Settings of rankers that search the long sequence."""
+
     hits: int = Field(default=100, ge=1, le=10_000)
     """Events that a search keeps for a candidate."""
     apart: bool = True
@@ -75,23 +81,31 @@ class Lifelong(Ranker):
         raise NotImplementedError
 
     def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
+        return self.logits(
+            requests, candidates, lambda target_ND: self.interest(requests, candidates, target_ND)
+        )
+
+    def logits(
+        self, requests: Requests, candidates: Candidates, interest: Callable[[Tensor], Tensor]
+    ) -> Tensor:  # (N, T)
+        """Logits, given what finds the interest of the candidates' attended vectors."""
         history = requests.ragged(f"{self._settings.history}.item")
         item_NI, event_EI = self.item_vectors(candidates.item_id.values, history.values)
         target_ND, event_ED = item_NI[:, self._attended], event_EI[:, self._attended]
-        long_NX = self.interest(requests, candidates, target_ND)
+        long_NX = interest(target_ND)
         return self.body(self.embed, requests, candidates, item_NI, target_ND, event_ED, long_NX)
 
     def events(self, item_E: Tensor) -> Tensor:  # (E, D)
         """Vectors of events, of the item features that are attended to."""
         return self.item_vectors(item_E)[0][:, self._attended]
 
-    def long_events(self, requests: Requests) -> LongEvents:
-        """The long sequences; under ``apart`` they end where the recent ones begin."""
+    def long_events(self, requests: Requests, *, apart: bool) -> LongEvents:
+        """The long sequences; ``apart`` from the recent ones they end where those begin."""
         item = requests.ragged(f"{self._settings.long}.item")
         time_ms = requests.ragged(f"{self._settings.long}.time_ms")
         age_E = time_ms.spread(requests.time_ms) - time_ms.values
         end_B = item.offsets[1:]
-        if self._settings.apart:  # oldest first: what the recent sequence has is at the end
+        if apart:  # oldest first: what the recent sequence has is at the end
             recent_E = age_E <= item.spread(self.oldest(requests))
             end_B = end_B - ragged.segment_sum(recent_E.long(), item.offsets)
         return LongEvents(item, age_E, end_B)

@@ -24,7 +24,7 @@ from ..nn.age import NUM_AGES, age_ids
 from ..nn.embedder import INITIAL_SD, Embedder
 from ..nn.losses import task_losses
 from ..nn.mlp import Layers
-from ..nn.next_event import NextEvent, Scorer, others
+from ..nn.next_event import NextEvent, Scorer, must_have_others, others
 from ..nn.recurrent import GRU
 from ..nn.target_attention import CHUNK, chunks
 from ..ops import ragged
@@ -148,8 +148,5 @@ def _check(config: DIEN.Config, dim: int, num_items: int) -> None:
             f'dien: auxiliary = "inner" multiplies states and events, but state = {config.state} '
             f'and events have width {dim}; set state = {dim} or auxiliary = "mlp"'
         )
-    if config.alpha and num_items < 3:  # the unknown item is one of them
-        raise ConfigError(
-            "dien: the auxiliary loss draws another item for each event, but the catalogue has "
-            f"{num_items - 1}; set alpha = 0"
-        )
+    if config.alpha:
+        must_have_others(num_items, "dien")

@@ -17,14 +17,14 @@ from ..data import Candidates, Requests
 from ..features import FeatureSpace
 from ..nn.age import buckets
 from ..nn.search import ExactSearchUnit, gather, nearest, sim_hash
-from ._lifelong import Lifelong, LifelongConfig
+from ._lifelong import Lifelong, SearchConfig
 
 
 @final
 class ETA(Lifelong):
     """Search by Hamming distance of hashed embeddings."""
 
-    class Config(LifelongConfig):
+    class Config(SearchConfig):
         """Settings of ETA."""
 
         kind: Literal["eta"] = "eta"
@@ -51,7 +51,7 @@ class ETA(Lifelong):
 
     def interest(self, requests: Requests, candidates: Candidates, target_ND: Tensor) -> Tensor:
         """What the exact search unit makes of the events of nearest code."""
-        long = self.long_events(requests)
+        long = self.long_events(requests, apart=self.config.apart)
         event_ED = self.events(long.item.values)
         # codes of ±1: their inner product is the number of bits less twice the Hamming distance
         code_NS, code_ES = sim_hash(target_ND, self.planes), sim_hash(event_ED, self.planes)

@@ -19,14 +19,14 @@ from ..data import Candidates, Ragged, Requests
 from ..features import FeatureSpace
 from ..nn.search import sim_hash
 from ..ops import ragged
-from ._lifelong import Lifelong, LifelongConfig
+from ._lifelong import Lifelong, SearchConfig
 
 
 @final
 class SDIM(Lifelong):
     """Attention over a lifetime by hash buckets."""
 
-    class Config(LifelongConfig):
+    class Config(SearchConfig):
         """Settings of SDIM; it keeps no hits, it sums all events."""
 
         kind: Literal["sdim"] = "sdim"
@@ -46,7 +46,7 @@ class SDIM(Lifelong):
 
     def interest(self, requests: Requests, candidates: Candidates, target_ND: Tensor) -> Tensor:
         """The mean direction of events that collide with the candidate."""
-        long = self.long_events(requests)
+        long = self.long_events(requests, apart=self.config.apart)
         place_E = torch.arange(len(long.item.values))
         kept = torch.nonzero(place_E < long.item.spread(long.end_B))[:, 0]
         lengths = torch.bincount(long.item.row[kept], minlength=len(requests))

@@ -24,14 +24,14 @@ from ..nn.embedder import Embedder
 from ..nn.losses import task_losses
 from ..nn.mlp import mlp
 from ..nn.search import ExactSearchUnit, gather, nearest, newest
-from ._lifelong import Lifelong, LifelongConfig
+from ._lifelong import Lifelong, SearchConfig
 
 
 @final
 class SIM(Lifelong):
     """Recent events by DIN, a lifetime by search."""
 
-    class Config(LifelongConfig):
+    class Config(SearchConfig):
         """Settings of SIM.
 
         Hard search keeps the newest hits, at most the schema's key_events; it does not read the
@@ -100,7 +100,7 @@ class SIM(Lifelong):
         return self.exact(target_ND, event_PKD, buckets(age_PK), real_PK, hits.key)
 
     def _soft(self, requests: Requests, candidates: Candidates, target_ND: Tensor) -> Tensor:
-        long = self.long_events(requests)
+        long = self.long_events(requests, apart=self.config.apart)
         query_NS = self.soft.queries(candidates.item_id.values)
         key_ES = self.soft.keys(long.item.values)
         at_NK, real_NK = nearest(

@@ -21,14 +21,14 @@ from ..features import FeatureSpace
 from ..nn.age import NUM_AGES, buckets
 from ..nn.embedder import INITIAL_SD
 from ..nn.search import attend, gather, nearest
-from ._lifelong import Lifelong, LifelongConfig
+from ._lifelong import Lifelong, SearchConfig
 
 
 @final
 class TWIN(Lifelong):
     """One metric to search and to attend."""
 
-    class Config(LifelongConfig):
+    class Config(SearchConfig):
         """Settings of TWIN."""
 
         kind: Literal["twin"] = "twin"
@@ -48,7 +48,7 @@ class TWIN(Lifelong):
 
     def interest(self, requests: Requests, candidates: Candidates, target_ND: Tensor) -> Tensor:
         """Attention over the events of largest α."""
-        long = self.long_events(requests)
+        long = self.long_events(requests, apart=self.config.apart)
         event_ED, age_E = self.events(long.item.values), buckets(long.age_E)
         query_NX, key_EX = self.unit.query(target_ND), self.unit.keys(event_ED, age_E)
         at_NK, real_NK = nearest(

@@ -19,6 +19,7 @@ from ..stages import Allocator, Plan, Trace
 from . import shelf
 from .cascade import Cascade
 from .clock import Clock
+from .interests import Interests
 from .reader import Reader, Reading
 from .shelf import Shelf
 from .slate import Slates
@@ -49,16 +50,19 @@ class Service:
         tasks: Sequence[str],
         targets: Sequence[str] | None = None,
         changes: Journal | None = None,
+        interests: Interests | None = None,
     ) -> None:
         """Put a service together.
 
         ``tasks`` are the ranker's, in order. ``targets`` are the event types by which a user has
-        an item, default all. ``changes`` keeps what changes in the catalogue.
+        an item, default all. ``changes`` keeps what changes in the catalogue. ``interests``
+        has users' states where the ranker keeps some.
         """
         self.settings, self.version, self.store, self.log = settings, version, store, log
         self.clock = Clock(settings.clock, store.last_ms)
         self.shelf = Shelf(cascade, log, store.items, changes)
         self.reader = Reader(log, store, settings, self.clock, targets)
+        self._interests = interests
         self._slates = Slates(log, tasks)
         self._allocator = allocator
         self._observers: list[Callable[[Trace], None]] = [allocator.observe]
@@ -139,7 +143,8 @@ class Service:
     def requests(self, readings: Sequence[Reading], store: BehaviorStore) -> Requests:
         """What the cascade is run on."""
         builder = self.shelf.cascade.builder
-        return builder.requests(self.reader.asked(readings, store), store)
+        requests = builder.requests(self.reader.asked(readings, store), store)
+        return requests if self._interests is None else self._interests.attach(requests)
 
     def plan(self, requests: Requests, k_B: Tensor, wider: int = 1) -> Plan:
         """The allocator's plan, made to yield ``k_B`` items a request (0: as many as it says)."""
