@@ -97,7 +97,6 @@ def test_a_state_is_read_and_no_history_run_through(log, model, center, monkeypa
     interests = Interests(center, model, Intake(log).key)
     with_states = service(log, model, interests)
     monkeypatch.setattr(MIMN, "unroll", lambda *_: pytest.fail("ran through a history"))
-    readings = [with_states.reader.read(Ask(user="u1"), 0)]
-    requests = with_states.requests(readings, with_states.store)
+    requests = with_states.requests(*with_states.reader.read([Ask(user="u1")]))
     assert requests.tensor(USER_STATE).shape == (1, model.sizes.total)
     assert with_states.recommend(user="u1").items
