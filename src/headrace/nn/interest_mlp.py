@@ -39,7 +39,9 @@ class InterestMLP(nn.Module):
         hidden: tuple[int, ...] = Field(default=(128, 64), min_length=1)
         """Widths of the hidden layers."""
         activation: Activation = "dice"
-        """Of the hidden layers; the activation unit keeps PReLU."""
+        """Of the hidden layers."""
+        attention_activation: Activation = "prelu"
+        """Of the activation unit."""
         dropout: float = Field(default=0.0, ge=0, lt=1)
 
     def __init__(
@@ -51,7 +53,11 @@ class InterestMLP(nn.Module):
         self.age = nn.Embedding(NUM_AGES, config.age_dim)
         nn.init.normal_(self.age.weight, std=INITIAL_SD)
         self.attention = TargetAttention(
-            dim, config.attention, norm=config.norm, side_dim=config.age_dim
+            dim,
+            config.attention,
+            norm=config.norm,
+            activation=config.attention_activation,
+            side_dim=config.age_dim,
         )
         self.head = mlp(
             embed.dim(*SIDES) + dim + extra,
