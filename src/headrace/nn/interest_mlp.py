@@ -14,7 +14,7 @@ from ..schema import Side
 from .age import NUM_AGES, age_ids
 from .embedder import INITIAL_SD, Embedder
 from .mlp import Activation, mlp
-from .target_attention import Norm, TargetAttention
+from .target_attention import Norm, TargetAttention, UnitActivation
 
 SIDES: tuple[Side, ...] = ("user", "context", "item", "cross")
 
@@ -40,7 +40,7 @@ class InterestMLP(nn.Module):
         """Widths of the hidden layers."""
         activation: Activation = "dice"
         """Of the hidden layers."""
-        attention_activation: Activation = "prelu"
+        attention_activation: UnitActivation = "prelu"
         """Of the activation unit."""
         dropout: float = Field(default=0.0, ge=0, lt=1)
 
