@@ -60,7 +60,7 @@ class Ragged:
 
     def spread(self, per_row: Tensor) -> Tensor:
         """Repeat a value per row ``(B, ...)`` to a value per element ``(N, ...)``."""
-        return per_row[self.row]
+        return per_row.index_select(0, self.row)
 
     def take_rows(self, rows: Tensor) -> Ragged:
         """Rows at these indices, in this order, repeats allowed."""

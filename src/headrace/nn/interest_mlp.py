@@ -79,10 +79,11 @@ class InterestMLP(nn.Module):
     ) -> Tensor:  # (N, T) logits
         """``item_NI`` are all item features; ``target_ND`` and ``event_ED`` those attended to."""
         history = requests.ragged(f"{self.history}.item")
-        ages_E = age_ids(requests.ragged(f"{self.history}.time_ms"), requests.time_ms)
-        interest_ND = self.attention(
-            target_ND, candidates.item_id, event_ED, self.age(ages_E), history
-        )
+        age_EA = event_ED.new_zeros(len(event_ED), 0)
+        if self.age.embedding_dim:
+            ages_E = age_ids(requests.ragged(f"{self.history}.time_ms"), requests.time_ms)
+            age_EA = self.age(ages_E)
+        interest_ND = self.attention(target_ND, candidates.item_id, event_ED, age_EA, history)
         request_NX = candidates.item_id.spread(embed.request(requests))
         inputs = [request_NX, item_NI, interest_ND, embed.cross(candidates), *extra_NX]
         return self.head(torch.cat(inputs, dim=-1))
