@@ -1,15 +1,14 @@
 """The wire between the benchmark and a contender: a line of JSON in, a line of JSON out.
 
-    {"do": "time", "size": 1024, "seconds": 2}   -> {"samples": .., "seconds": ..}
-    {"do": "fit", "size": 1024, "epochs": 2}     -> {"auc": .., "seconds": ..}
-    {"do": "memory"}                             -> {"peak_mb": ..}
+{"do": "time", "size": 1024, "seconds": 2}   -> {"samples": .., "seconds": ..}
+{"do": "fit", "size": 1024, "epochs": 2}     -> {"auc": .., "seconds": ..}
+{"do": "memory"}                             -> {"peak_mb": ..}
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -73,7 +72,6 @@ def serve(make: Callable[[Data, argparse.Namespace], Contender]) -> None:
     options.add_argument("--seed", type=int, default=1)
     given = options.parse_args()
     answers, sys.stdout = sys.stdout, sys.stderr
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.threads])
     data = Data.load(given.data)
     contender = make(data, given)
     rng = np.random.default_rng(given.seed)

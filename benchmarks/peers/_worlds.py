@@ -23,7 +23,7 @@ from headrace.schema import Schema
 
 DIM = 16
 START_MS = 1_600_000_000_000
-CATEGORIES = 500
+CATEGORIES = 100
 VALID_DAYS = 1e-4  # a validation period is not needed, but a split has one
 
 
@@ -138,5 +138,3 @@ def _items(rng: np.random.Generator, items: int, category_N: Array) -> Array:
     each = items // CATEGORIES
     place_N = (each * rng.random(len(category_N)) ** 1.5).astype(np.int64)
     return place_N * CATEGORIES + category_N
-
-

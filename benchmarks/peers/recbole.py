@@ -43,7 +43,7 @@ class Columns:
 
 
 class FullDIN(DIN):
-    """Its DIN reads no user and has one setting for both networks; this one is the one asked for."""
+    """Its DIN reads no user and has one list of widths; this one is what was asked for."""
 
     def __init__(self, config: dict[str, Any], dataset: Columns) -> None:
         super().__init__(config, dataset)

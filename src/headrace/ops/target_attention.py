@@ -15,6 +15,7 @@ as the reference in the tests, it is plain PyTorch over all pairs at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -35,7 +36,7 @@ class Rows(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """An activation, PReLU of these slopes (ReLU if there are none), and the linear layer behind it."""
+    """PReLU of these slopes, ReLU if there are none, and the linear layer behind it."""
 
     slope_H: Tensor | None
     weight_KH: Tensor
@@ -97,7 +98,9 @@ def scales(norm: Norm, rows: Rows, target_ND: Tensor) -> Tensor:  # (N,)
     """What a candidate's scores are multiplied by."""
     if norm == "sqrt":
         return rows.length_N.clamp(min=1).to(target_ND.dtype).rsqrt()
-    return target_ND.new_full((len(target_ND),), target_ND.shape[1] ** -0.5 if norm == "softmax" else 1.0)
+    return target_ND.new_full(
+        (len(target_ND),), target_ND.shape[1] ** -0.5 if norm == "softmax" else 1.0
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ class _Unit:
                 break
             end = int(torch.searchsorted(pair_N, first + BLOCK, right=True)) - 1
             cuts.append(min(max(end, cuts[-1] + 1), last))
-        return list(zip(cuts[:-1], cuts[1:], strict=True))
+        return list(pairwise(cuts))
 
     def block(self, first: int, last: int) -> _Block:
         """The pairs of candidates ``first`` to ``last``, as far as their scores."""
@@ -155,7 +158,9 @@ class _Unit:
         x_PH.addmm_(product_PD, self.product_DH)
         before, after = [x_PH], list[Tensor]()
         for slope_H, weight_KH, bias_K in self.layers:
-            after.append(before[-1].clamp(min=0) if slope_H is None else torch.prelu(before[-1], slope_H))
+            after.append(
+                before[-1].clamp(min=0) if slope_H is None else torch.prelu(before[-1], slope_H)
+            )
             before.append(torch.addmm(bias_K, after[-1], weight_KH.T))
         return _Block(first, last, low, high, place, product_PD, before, after)
 
@@ -224,7 +229,17 @@ def _unit(norm: Norm, rows: Rows, inputs: tuple[Tensor | None, ...]) -> _Unit:
     scale_N = scales(norm, rows, target)
     start_N = rows.start_N
     return _Unit(
-        norm == "softmax", scale_N, start_N, pair_N, target, query, event, side, weight, product, layers
+        norm == "softmax",
+        scale_N,
+        start_N,
+        pair_N,
+        target,
+        query,
+        event,
+        side,
+        weight,
+        product,
+        layers,
     )
 
 
