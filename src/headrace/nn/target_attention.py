@@ -70,7 +70,8 @@ class TargetAttention(nn.Module):
     def _layers(self) -> tuple[Layer, ...]:
         """The unit behind its first linear layer."""
         layers: list[Layer] = []
-        for activation, linear in zip(self.rest[::2], self.rest[1::2], strict=True):
+        modules = list(self.rest)
+        for activation, linear in zip(modules[::2], modules[1::2], strict=True):
             assert isinstance(linear, nn.Linear)
             slope = activation.weight if isinstance(activation, PReLU) else None
             layers.append(Layer(slope, linear.weight, linear.bias))

@@ -17,24 +17,25 @@ FAST = {"contract", "reassoc", "nsz", "arcp"}  # not nnan, ninf: a NaN must stay
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def expand(
-    target_ND: Array,
-    query_NH: Array,
-    event_ED: Array,
-    key_EH: Array,
-    start_N: Array,
-    pair_N: Array,
-    product_PD: Array,
-    x_PH: Array,
+def multiply(
+    target_ND: Array, event_ED: Array, start_N: Array, pair_N: Array, product_PD: Array
 ) -> None:
-    """Lay out ``q ∘ k`` and ``q A + k B`` of every pair."""
+    """``q ∘ k`` of every pair."""
     for n in range(len(start_N)):
         for p in range(pair_N[n], pair_N[n + 1]):
             e = start_N[n] + p - pair_N[n]
             for d in range(target_ND.shape[1]):
                 product_PD[p, d] = target_ND[n, d] * event_ED[e, d]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def add(query_NH: Array, key_EH: Array, start_N: Array, pair_N: Array, x_PH: Array) -> None:
+    """Add ``q A`` and ``k B`` of every pair to what is there."""
+    for n in range(len(start_N)):
+        for p in range(pair_N[n], pair_N[n + 1]):
+            e = start_N[n] + p - pair_N[n]
             for h in range(query_NH.shape[1]):
-                x_PH[p, h] = query_NH[n, h] + key_EH[e, h]
+                x_PH[p, h] += query_NH[n, h] + key_EH[e, h]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -120,7 +121,7 @@ def collapse(
     of_event_ED: Array,
     of_key_EH: Array,
 ) -> None:
-    """The gradient of ``expand``, added to what is there."""
+    """The gradients of ``multiply`` and ``add``, added to what is there."""
     for n in range(len(start_N)):
         for p in range(pair_N[n], pair_N[n + 1]):
             e = start_N[n] + p - pair_N[n]
