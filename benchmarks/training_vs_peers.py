@@ -32,7 +32,7 @@ EPOCHS = {"items_100k": 1, "movielens": 2}  # ids of items seen once are learnt 
 CELLS = (
     Cell("items_100k", "din", 100, 1, (BATCH, LARGE)),
     Cell("items_100k", "din", 100, 2, (BATCH, LARGE)),
-    Cell("items_100k", "din", 50, 1, (BATCH, LARGE)),
+    Cell("items_100k", "din", 50, 1, (BATCH,)),
     Cell("movielens", "din", 100, 1, (BATCH,)),
     Cell("movielens", "din", 100, 2, (BATCH,)),
     Cell("items_100k", "dien", 100, 1, (BATCH,)),
@@ -124,7 +124,7 @@ def main() -> None:
     options.add_argument("--models", default=",".join(MODELS), help="separated by commas")
     options.add_argument("--data", default=",".join(GOALS), help="separated by commas")
     options.add_argument("--threads", default="1,2", help="separated by commas")
-    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--rounds", type=int, default=2)
     options.add_argument("--seconds", type=float, default=1.0, help="of each turn")
     options.add_argument("--no-auc", action="store_true", help="leave out learning to the end")
     given = options.parse_args()

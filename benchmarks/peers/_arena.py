@@ -97,10 +97,9 @@ class Arena:
     def start(self, cell: Cell) -> list[Contender]:
         """Start ours and every peer that has the model; those that cannot start are noted."""
         started: list[Contender] = []
-        for name in ("ours", *MODELS[cell.model]):
-            if name in self.unavailable:
-                continue
-            contender = self._spawn(name, cell)
+        names = ("ours", *(n for n in MODELS[cell.model] if n not in self.unavailable))
+        for contender in [self._spawn(name, cell) for name in names]:
+            name = contender.name
             try:
                 contender.about = contender.answer()
             except RuntimeError as error:
