@@ -32,6 +32,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "interval_dim": 0,
         "hits": 50,
         "search_dim": 16,
+        "search_sample": 100,
         "apart": False,
     },
 }
