@@ -64,7 +64,7 @@ class Ragged:
         """Repeat a value per row ``(B, ...)`` to a value per element ``(N, ...)``."""
         if len(self) == 1:
             return per_row.expand(self.values.shape[0], *per_row.shape[1:])
-        return per_row[self.row]
+        return per_row.index_select(0, self.row)
 
     def take_rows(self, rows: Tensor) -> Ragged:
         """Rows at these indices, in this order, repeats allowed."""

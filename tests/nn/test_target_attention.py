@@ -25,7 +25,7 @@ def plain(model, q_ND, items, k_ED, side_ES, events):
         unit = torch.cat([q, k, s, q - k, q * k], dim=1) @ first + model.target.bias
         logit = model.rest(unit)[:, 0]
         if model.norm == "softmax":
-            weight = (logit * model.scale).softmax(0)
+            weight = (logit / q_ND.shape[1] ** 0.5).softmax(0)
         else:
             weight = logit / (len(k) ** 0.5 if model.norm == "sqrt" and len(k) else 1)
         out.append((weight.unsqueeze(1) * k).sum(0))

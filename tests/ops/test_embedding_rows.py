@@ -14,6 +14,7 @@ from headrace.ops.embedding_rows import (
     slots,
     sum_rows,
     sum_rows_reference,
+    take_rows,
 )
 
 ROWS = 9
@@ -41,6 +42,17 @@ def test_sums_equal_the_reference_and_leave_the_slots_clean(
         assert torch.equal(row_K[order], expected_K)
         torch.testing.assert_close(sum_KD[order], expected_KD)
         assert torch.equal(slot_R, slots(ROWS))
+
+
+@compiles
+@given(rows=lookups, width=st.integers(1, 5))
+def test_taken_rows_and_their_gradient_equal_indexing(rows: list[int], width: int):
+    row_N, value_RD = torch.tensor(rows, dtype=torch.int64), values(ROWS, width).requires_grad_()
+    weight_ND = values(len(rows), width)
+    taken, indexed = take_rows(value_RD, row_N), value_RD[row_N]
+    assert torch.equal(taken, indexed)
+    got, expected = (torch.autograd.grad((x * weight_ND).sum(), value_RD) for x in (taken, indexed))
+    torch.testing.assert_close(got, expected)
 
 
 def test_values_may_be_views():

@@ -144,14 +144,25 @@ class Log:
         counts = np.diff(self.event("user_offsets"))
         return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
 
+    @cached_property
+    def _mapped(self) -> dict[Path, Array]:
+        """Columns mapped so far: samples ask for the same ones batch by batch."""
+        return {}
+
     def _array(self, group: str, column: str) -> Array:
         path = self.path / group / f"{column}.npy"
-        if not path.exists():
-            raise DataError(f"{path}: the log has no such column")
-        try:
-            return np.load(path, mmap_mode="r")
-        except (ValueError, OSError) as error:
-            raise DataError(f"{path}: damaged ({error}); ingest again") from None
+        if path not in self._mapped:
+            self._mapped[path] = _map(path)
+        return self._mapped[path]
+
+
+def _map(path: Path) -> Array:
+    if not path.exists():
+        raise DataError(f"{path}: the log has no such column")
+    try:
+        return np.asarray(np.load(path, mmap_mode="r"))
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: damaged ({error}); ingest again") from None
 
 
 def _read_json(path: Path) -> Any:

@@ -13,7 +13,7 @@ from ..schema import Side
 from .age import NUM_AGES, age_ids
 from .embedder import INITIAL_SD, Embedder
 from .mlp import Layers
-from .target_attention import Norm, TargetAttention
+from .target_attention import Norm, TargetAttention, UnitActivation
 
 SIDES: tuple[Side, ...] = ("user", "context", "item", "cross")
 
@@ -35,6 +35,8 @@ class InterestMLP(nn.Module):
         """Attention weights: none (paper), sqrt (of the length), or softmax (authors' code)."""
         age_dim: int = Field(default=8, ge=0)
         """Width of the embedding of an event's age; 0 leaves age out, as in the paper."""
+        attention_activation: UnitActivation = "prelu"
+        """Of the activation unit."""
 
     def __init__(
         self, config: Config, embed: Embedder, dim: int, num_tasks: int, *, extra: int = 0
@@ -45,7 +47,11 @@ class InterestMLP(nn.Module):
         self.age = nn.Embedding(NUM_AGES, config.age_dim)
         nn.init.normal_(self.age.weight, std=INITIAL_SD)
         self.attention = TargetAttention(
-            dim, config.attention, norm=config.norm, side_dim=config.age_dim
+            dim,
+            config.attention,
+            norm=config.norm,
+            activation=config.attention_activation,
+            side_dim=config.age_dim,
         )
         self.head = config.layers(embed.dim(*SIDES) + dim + extra, num_tasks)
 
@@ -61,10 +67,11 @@ class InterestMLP(nn.Module):
     ) -> Tensor:  # (N, T) logits
         """``item_NI`` are all item features; ``target_ND`` and ``event_ED`` those attended to."""
         history = requests.ragged(f"{self.history}.item")
-        ages_E = age_ids(requests.ragged(f"{self.history}.time_ms"), requests.time_ms)
-        interest_ND = self.attention(
-            target_ND, candidates.item_id, event_ED, self.age(ages_E), history
-        )
+        age_EA = event_ED.new_zeros(len(event_ED), 0)
+        if self.age.embedding_dim:
+            ages_E = age_ids(requests.ragged(f"{self.history}.time_ms"), requests.time_ms)
+            age_EA = self.age(ages_E)
+        interest_ND = self.attention(target_ND, candidates.item_id, event_ED, age_EA, history)
         request_NX = candidates.item_id.spread(embed.request(requests))
         inputs = [request_NX, item_NI, interest_ND, embed.cross(candidates), *extra_NX]
         return self.head(torch.cat(inputs, dim=-1))

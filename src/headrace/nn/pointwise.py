@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch, Candidates, Requests
+from ..ops.embedding_rows import take_rows
 from .embedder import Embedder, distinct
 from .losses import task_losses
 
@@ -66,10 +67,10 @@ class Pointwise(nn.Module, ABC):
     def item_vectors(self, *item: Tensor) -> list[Tensor]:
         """What ``encode_items`` makes of several columns of items, ``(n, D_item)`` each."""
         if self._frozen is not None:
-            return [self._frozen[i] for i in item]
+            return [self._frozen.index_select(0, i) for i in item]
         items_U, places = distinct(*item)
         vector_UD = self.encode_items(items_U)
-        return [vector_UD[place] for place in places]
+        return [take_rows(vector_UD, place) for place in places]
 
     def columns_of(self, names: Sequence[str]) -> slice | Tensor:
         """Where the vectors of some item features stand in ``item_vectors``."""

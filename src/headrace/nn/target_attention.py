@@ -2,8 +2,7 @@
 
 The unit scores a (target q, event k) pair by an MLP over [q, k, q - k, q * k]. Its first layer is
 linear, so ``q A + k B + (q * k) C`` gives the same function without building the 4D-wide input:
-``q A`` is computed once a candidate, ``k B`` once an event, and ``(q * k) C`` for all pairs of a
-request by one matrix product of the events with ``diag(q) C``.
+``q A`` is computed once a candidate, ``k B`` once an event. See ``ops/target_attention.py``.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ from torch import Tensor, nn
 
 from ..data import Ragged
 from ..ops import ragged
-from .mlp import Activation, activate
+from ..ops.target_attention import Layer, Norm, Rows, attend
+from .mlp import PReLU, activate
 
-Norm = Literal["none", "sqrt", "softmax"]
+UnitActivation = Literal["prelu", "relu"]
 CHUNK = 16  # candidates padded together; requests differ widely in how many they have
 
 
@@ -31,7 +31,7 @@ class TargetAttention(nn.Module):
         hidden: tuple[int, ...] = (36,),
         *,
         norm: Norm = "none",
-        activation: Activation = "prelu",
+        activation: UnitActivation = "prelu",
         side_dim: int = 0,
     ) -> None:
         """``side_dim`` is the width of what is known of the event but not of the target.
@@ -41,7 +41,7 @@ class TargetAttention(nn.Module):
         code, logits divided by the square root of ``dim``.
         """
         super().__init__()
-        self.norm, self.scale = norm, dim**-0.5
+        self.norm: Norm = norm
         self.target = nn.Linear(dim, hidden[0])
         self.event = nn.Linear(dim + side_dim, hidden[0], bias=False)
         bound = (4 * dim) ** -0.5
@@ -55,29 +55,27 @@ class TargetAttention(nn.Module):
         self, target_ND: Tensor, items: Ragged, event_ED: Tensor, side_ES: Tensor, events: Ragged
     ) -> Tensor:  # (N, D)
         """Interest of each candidate. ``items`` and ``events`` cut their values into requests."""
-        event_BLD, mask_BL = ragged.pad(event_ED, events.offsets)
-        side_BLS, _ = ragged.pad(side_ES, events.offsets)
-        key_BLH = self.event(torch.cat([event_BLD, side_BLS], dim=-1))
-        row_C, at_CM, place_N = chunks(items.offsets, CHUNK)
-        target_CMD = target_ND[at_CM]
-        folded = target_CMD.transpose(1, 2).unsqueeze(-1) * self.product[:, None, :]  # C D M H
-        event_CLD = event_BLD[row_C]
-        pair = torch.bmm(event_CLD, folded.flatten(2)).unflatten(2, (at_CM.shape[1], -1))
-        pair = pair + key_BLH[row_C].unsqueeze(2) + self.target(target_CMD).unsqueeze(1)
-        logit_CLM = self.rest(pair).squeeze(-1)
-        weight_CLM = self._weight(logit_CLM, mask_BL[row_C].unsqueeze(-1))
-        interest_CMD = torch.bmm(weight_CLM.transpose(1, 2), event_CLD)
-        return interest_CMD.flatten(0, 1)[place_N]
+        return attend(
+            target_ND,
+            self.target(target_ND),
+            event_ED,
+            side_ES,
+            self.event.weight,
+            self.product,
+            self._layers(),
+            Rows(items.spread(events.offsets[:-1]), items.spread(events.lengths)),
+            self.norm,
+        )
 
-    def _weight(self, logit_CLM: Tensor, mask_CL1: Tensor) -> Tensor:
-        if self.norm == "softmax":
-            logit = (logit_CLM * self.scale).masked_fill(~mask_CL1, -torch.inf)
-            # a request without events has only -inf: its weights are 0, not NaN
-            return logit.softmax(dim=1).nan_to_num(0.0) * mask_CL1
-        weight = logit_CLM * mask_CL1
-        if self.norm == "sqrt":
-            weight = weight / mask_CL1.sum(1, keepdim=True).clamp(min=1).sqrt()
-        return weight
+    def _layers(self) -> tuple[Layer, ...]:
+        """The unit behind its first linear layer."""
+        layers: list[Layer] = []
+        modules = list(self.rest)
+        for activation, linear in zip(modules[::2], modules[1::2], strict=True):
+            assert isinstance(linear, nn.Linear)
+            slope = activation.weight if isinstance(activation, PReLU) else None
+            layers.append(Layer(slope, linear.weight, linear.bias))
+        return tuple(layers)
 
 
 def chunks(offsets: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:

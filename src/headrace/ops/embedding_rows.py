@@ -47,6 +47,31 @@ def sum_rows_reference(row_N: Tensor, value_ND: Tensor) -> tuple[Tensor, Tensor]
     return row_K, sum_KD.index_add_(0, inverse_N, value_ND)
 
 
+def take_rows(value_UD: Tensor, row_N: Tensor) -> Tensor:  # (N, D)
+    """``value_UD[row_N]``, with a gradient that costs one pass over its N rows.
+
+    Indexing sorts the rows first, and ``F.embedding`` counts them all for every thread.
+    """
+    if value_UD.device.type != "cpu":
+        return value_UD.index_select(0, row_N)
+    return _TakeRows.apply(value_UD, row_N)
+
+
+class _TakeRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value_UD: Tensor, row_N: Tensor) -> Tensor:
+        ctx.rows = len(value_UD)
+        ctx.save_for_backward(row_N)
+        return value_UD.index_select(0, row_N)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        [row_N], [grad_ND] = ctx.saved_tensors, grad_outputs
+        grad_UD = grad_ND.new_zeros(ctx.rows, grad_ND.shape[1])
+        _add_rows(row_N.contiguous().numpy(), grad_ND.contiguous().numpy(), grad_UD.numpy())
+        return grad_UD, None
+
+
 def rowwise_adagrad(
     weight_RD: Tensor, total_R: Tensor, row_K: Tensor, grad_KD: Tensor, rate: float, eps: float
 ) -> None:
@@ -108,6 +133,13 @@ def _sum_rows(row_N: Array, value_ND: Array, slot_R: Array, row_K: Array, sum_KD
     for i in range(k):
         slot_R[row_K[i]] = -1
     return k
+
+
+@njit(cache=True, nogil=True)
+def _add_rows(row_N: Array, value_ND: Array, sum_UD: Array) -> None:
+    for n in range(row_N.shape[0]):
+        for d in range(value_ND.shape[1]):
+            sum_UD[row_N[n], d] += value_ND[n, d]
 
 
 @njit(cache=True, nogil=True)

@@ -189,9 +189,20 @@ class Samples:
         self, request_B: Array, offsets: Array, item_N: Array, counts: tuple[int, int, int]
     ) -> Array:
         """Probability that an item not on show is among a request's extras, ``(N,)``."""
+        uniform, frequency, of_history = counts
+        expected_N = (
+            uniform / max(self.log.manifest.num_items - 1, 1)
+            + frequency * self._popular_share[item_N]
+        )
+        if of_history:
+            expected_N += of_history * self._own_share(request_B, offsets, item_N)
+        return -np.expm1(-expected_N)
+
+    def _own_share(self, request_B: Array, offsets: Array, item_N: Array) -> Array:
+        """Share of an item among its user's events, ``(N,)``."""
         row_N = np.repeat(np.arange(len(request_B)), np.diff(offsets))
         asked = self.asked(request_B)
-        own_N = history.own_share(
+        return history.own_share(
             self.log.event("user_offsets"),
             self.log.by_category("key_offsets"),
             self.log.by_category("key_category"),
@@ -204,13 +215,6 @@ class Samples:
             item_N,
             self.log.item_category[item_N],
         )
-        uniform, frequency, of_history = counts
-        expected_N = (
-            uniform / max(self.log.manifest.num_items - 1, 1)
-            + frequency * self._popular_share[item_N]
-            + of_history * own_N
-        )
-        return -np.expm1(-expected_N)
 
     def batch(self, drawn: Drawn, *, hits: bool = True) -> Batch:
         """Drawn candidates with all features, each candidate of weight 1.

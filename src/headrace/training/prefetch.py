@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+import torch
+
 T = TypeVar("T")
 
 
@@ -21,7 +23,8 @@ def ahead(items: Iterable[T]) -> Generator[T]:
     def take() -> list[T]:
         return list(islice(iterator, 1))
 
-    with ThreadPoolExecutor(1, "headrace-batches") as pool:
+    # PyTorch in this thread alone: a second team of threads would spin on the cores of the first
+    with ThreadPoolExecutor(1, "headrace-batches", torch.set_num_threads, (1,)) as pool:
         coming = pool.submit(take)
         while item := coming.result():
             coming = pool.submit(take)

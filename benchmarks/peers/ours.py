@@ -1,0 +1,100 @@
+"""headrace, by its own training loop; assembling batches counts."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.peers._data import Array, Data
+from benchmarks.peers._serve import serve
+from benchmarks.peers._worlds import samples_of
+from headrace.config import Kinds
+from headrace.data import Batch
+from headrace.log import Log
+from headrace.nn.pointwise import Pointwise
+from headrace.samples import Samples
+from headrace.training import Trainer, Training
+
+ATTEND = ("item", "category")
+SHORT = 50  # recent events of SIM
+MODELS: dict[str, dict[str, Any]] = {
+    "din": {"attention": (64, 16), "attention_activation": "relu"},
+    "dien": {"state": 32, "alpha": 0.0},
+    "sim": {
+        "search": "soft",
+        "attention": (64, 16),
+        "attention_activation": "relu",
+        "interval_dim": 0,
+        "hits": 50,
+        "search_dim": 16,
+        "search_sample": 100,
+        "apart": False,
+    },
+}
+
+
+@dataclass
+class Rows:
+    """Batches of some requests, in their order."""
+
+    samples: Samples
+    request_N: Array
+    size: int
+    hits: bool
+
+    def __len__(self) -> int:
+        return -(-len(self.request_N) // self.size)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """As ``RankingBatches``, but for the order."""
+        for step in range(start, len(self)):
+            some = np.sort(self.request_N[step * self.size : (step + 1) * self.size])
+            yield self.samples.batch(self.samples.draw(some, seed=epoch), hits=self.hits)
+
+
+class Ours:
+    """A model and its trainer."""
+
+    def __init__(self, data: Data, given: Namespace) -> None:
+        torch.set_num_threads(given.threads)
+        torch.manual_seed(given.seed)
+        self.about = {"equal": True, "notes": ""}
+        log = Log.open(given.log)
+        time_ms = np.asarray(log.request("time_ms"))
+        self.request_N = np.argsort(time_ms, kind="stable")
+        days = (log.manifest.last_ms + 1 - time_ms[self.request_N[data.num_train]]) / 86_400_000
+        lengths = {"history": given.length}
+        if given.model == "sim":
+            lengths = {"history": min(given.length, SHORT), "lifetime": given.length}
+        self.samples = samples_of(log, lengths, float(days))
+        config = Kinds("headrace.ranking").find(given.model).Config
+        settings = {"attend": ATTEND, "age_dim": 0, "activation": "relu", **MODELS[given.model]}
+        self.model: Pointwise = config(**settings).build(self.samples.space, ("like",))
+        self.training = Training(epochs=1, learning_rate=given.rate, seed=given.seed)
+        self.trainer = Trainer()
+
+    def train(self, rows: Array, size: int) -> float:
+        """Learn by ``Trainer.fit``; all of it counts."""
+        batches = Rows(self.samples, self.request_N[rows], size, self.model.reads_hits)
+        history = self.trainer.fit(self.model, batches, self.training, name="ours")
+        return history.seconds
+
+    @torch.inference_mode()
+    def predict(self, rows: Array) -> Array:
+        """Probabilities, in the order of ``rows``, which are in order of time."""
+        some = self.request_N[rows]
+        order = np.argsort(some, kind="stable")
+        drawn = self.samples.draw(some[order], seed=1)
+        batch = self.samples.batch(drawn, hits=self.model.reads_hits)
+        score_N = np.empty(len(rows), np.float32)
+        score_N[order] = self.model.score(batch.requests, batch.candidates)[:, 0].numpy()
+        return score_N
+
+
+if __name__ == "__main__":
+    serve(Ours)

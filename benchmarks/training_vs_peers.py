@@ -1,0 +1,157 @@
+"""Training speed of headrace's rankers beside those of other libraries, networks made equal.
+
+One network for all: user, item and category of 16 each, target and events of item and category,
+DIN's unit 64-16 with ReLU and no softmax, DNN 128-64 with ReLU. Two data sets: 100,000 items with
+histories of up to 100 events, 52 on average, and MovieLens-100K as the wheel of RecBole carries it.
+Every sample is a request with one candidate. Contenders run in processes of their own, pinned to
+one core or two, and take turns, so that a slow spell of the machine hits all of them.
+
+The peers are handed ready batches and only their training step is timed; headrace's figure is its
+whole loop, assembling batches out of the log included. What was overridden in a peer, and what
+could not be made equal, stands in ``networks``; the best peer is sought among equal ones. Peers
+learn by Adam at 1e-3, headrace by its defaults: AdamW at 1e-3, row-wise Adagrad for tables.
+
+    python -m benchmarks.training_vs_peers [--peers DIR] [--models din,dien,sim] [--seconds 1.5]
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import _common
+from benchmarks.peers._arena import MODELS, Arena, Cell, Contender
+
+BATCH = 1024
+LARGE = 4096
+GOALS = {"items_100k": 3.0, "movielens": 2.0}
+EPOCHS = {"items_100k": 1, "movielens": 2}  # ids of items seen once are learnt by heart in a second
+CELLS = (
+    Cell("items_100k", "din", 100, 1, (BATCH, LARGE)),
+    Cell("items_100k", "din", 100, 2, (BATCH, LARGE)),
+    Cell("items_100k", "din", 50, 1, (BATCH,)),
+    Cell("movielens", "din", 100, 1, (BATCH,)),
+    Cell("movielens", "din", 100, 2, (BATCH,)),
+    Cell("items_100k", "dien", 100, 1, (BATCH,)),
+    Cell("items_100k", "sim", 100, 1, (BATCH,)),
+)
+
+
+def time_cell(arena: Arena, cell: Cell, seconds: float, rounds: int) -> list[dict[str, Any]]:
+    """Samples a second of each contender, a row a batch size; median over rounds."""
+    contenders = arena.start(cell)
+    speeds: dict[tuple[int, str], list[float]] = {}
+    for turn in range(rounds + 1):
+        for size in cell.sizes:
+            for contender in contenders:
+                span = seconds if turn else 0.1  # the first turn warms up
+                done = contender.ask(do="time", size=size, seconds=span)
+                if turn:
+                    speed = done["samples"] / done["seconds"]
+                    speeds.setdefault((size, contender.name), []).append(speed)
+    memory = {c.name: c.ask(do="memory")["peak_mb"] for c in contenders}
+    for contender in contenders:
+        contender.end()
+    return [_row(cell, size, contenders, speeds, memory) for size in cell.sizes]
+
+
+def _row(
+    cell: Cell,
+    size: int,
+    contenders: list[Contender],
+    speeds: Mapping[tuple[int, str], list[float]],
+    memory: Mapping[str, float],
+) -> dict[str, Any]:
+    speed = {c.name: round(median(speeds[size, c.name])) for c in contenders}
+    equal = {c.name: speed[c.name] for c in contenders if c.about["equal"] and c.name != "ours"}
+    best = max(equal, key=lambda name: equal[name], default=None)
+    row = {
+        "model": cell.model,
+        "data": cell.data,
+        "length": cell.length,
+        "threads": cell.threads,
+        "batch": size,
+        "ours_samples_per_s": speed.pop("ours"),
+        "peers": speed,
+        "best_peer": best,
+        "ratio": None,
+        "peak_mb": memory,
+    }
+    if best is not None:
+        row["ratio"] = round(row["ours_samples_per_s"] / equal[best], 2)
+    print(f"{cell.name}, batch {size}: ours {row['ours_samples_per_s']}, {speed}", flush=True)
+    return row
+
+
+def learn(arena: Arena, data: str) -> dict[str, float]:
+    """Test AUC of DIN after equal epochs."""
+    auc: dict[str, float] = {}
+    for contender in arena.start(Cell(data, "din", 100, 2, (BATCH,))):
+        done = contender.ask(do="fit", size=BATCH, epochs=EPOCHS[data])
+        auc[contender.name] = round(done["auc"], 4)
+        contender.end()
+    print(f"{data}, test AUC: {auc}", flush=True)
+    return auc
+
+
+def headline(rows: list[dict[str, Any]], auc: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """The figures of DIN at L = 100 and batch 1024 on one thread, against the goals."""
+    out: dict[str, Any] = {}
+    for data, goal in GOALS.items():
+        wanted = {"model": "din", "data": data, "length": 100, "threads": 1, "batch": BATCH}
+        for row in rows:
+            if all(row[k] == v for k, v in wanted.items()):
+                best = row["best_peer"]
+                learnt = auc.get(data, {})
+                out[data] = {
+                    "ours_samples_per_s": row["ours_samples_per_s"],
+                    "best_peer": best,
+                    "ratio": row["ratio"],
+                    "goal": goal,
+                    "auc": learnt.get("ours"),
+                    "best_peer_auc": learnt.get(best),
+                }
+    return out
+
+
+def main() -> None:
+    """Print a line a cell and, last, one JSON line."""
+    options = _common.parser(__doc__)
+    options.add_argument("--peers", type=Path, help="their environment; made if it is not there")
+    options.add_argument("--models", default=",".join(MODELS), help="separated by commas")
+    options.add_argument("--data", default=",".join(GOALS), help="separated by commas")
+    options.add_argument("--threads", default="1,2", help="separated by commas")
+    options.add_argument("--rounds", type=int, default=2)
+    options.add_argument("--seconds", type=float, default=1.0, help="of each turn")
+    options.add_argument("--no-auc", action="store_true", help="leave out learning to the end")
+    given = options.parse_args()
+    peers = given.peers or Path(tempfile.gettempdir()) / "headrace-peers"
+    models, threads = given.models.split(","), [int(n) for n in given.threads.split(",")]
+    with tempfile.TemporaryDirectory() as folder:
+        arena = Arena(Path(folder), peers)
+        rows: list[dict[str, Any]] = []
+        auc: dict[str, dict[str, float]] = {}
+        for data in given.data.split(","):
+            arena.make(data)
+            for cell in CELLS:
+                if cell.data == data and cell.model in models and cell.threads in threads:
+                    rows += time_cell(arena, cell, given.seconds, given.rounds)
+            if "din" in models and not given.no_auc:
+                auc[data] = learn(arena, data)
+    figures = {
+        "model": "din",
+        **headline(rows, auc).get("items_100k", {}),
+        "headline": headline(rows, auc),
+        "test_auc": auc,
+        "rows": rows,
+        "networks": arena.networks,
+        "unavailable": arena.unavailable,
+    }
+    _common.finish("training_vs_peers", figures, save=given.save)
+
+
+if __name__ == "__main__":
+    main()
