@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ..errors import RequestError, suggest
 from ..log import Log
@@ -37,7 +38,7 @@ class Contexts:
     def __init__(self, log: Log) -> None:
         self.names = log.manifest.context
         self._codes = {c: {v: code for code, v in enumerate(log.vocab[c])} for c in self.names}
-        self._user = log.request("user")
+        self._last_U = _last_requests(log)
         self._columns = [log.request(c) for c in self.names]
         self._newest = _newest_groups(log)
 
@@ -72,11 +73,19 @@ class Contexts:
         return code
 
     def _last(self, user: int) -> list[int]:
-        """The codes of a user's last request; requests are in (user, time) order."""
-        at = int(np.searchsorted(self._user, user, side="right")) - 1
-        if at < 0 or self._user[at] != user:
+        """The codes of a user's last request."""
+        at = int(self._last_U[user]) if user < len(self._last_U) else -1
+        if at < 0:
             return [UNKNOWN] * len(self.names)
         return [int(column[at]) for column in self._columns]
+
+
+def _last_requests(log: Log) -> NDArray[Any]:  # (U,) int64, -1 none
+    """The number of each user's last request; requests are in (user, time) order."""
+    user_R = log.request("user")
+    last_U = np.full(log.manifest.num_users, -1)
+    last_U[user_R] = np.arange(len(user_R))
+    return last_U
 
 
 def _newest_groups(log: Log) -> Mapping[tuple[int, ...], int]:

@@ -95,7 +95,7 @@ class Ask(Wire):
     context: Mapping[str, str | int | float] = {}
     """Context columns of the log, such as store or device. Default: those of the user's last
     request."""
-    filters: Filters = Filters()
+    filters: Filters = Field(default_factory=Filters)  # a default that is an object is copied
     """Which items may be shown."""
     explain: bool = False
     """Tell which channels found each item, at which rank."""
