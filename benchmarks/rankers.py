@@ -35,8 +35,8 @@ Array = NDArray[Any]
 EXAMPLE = Path("examples/complete_journey.toml")
 LONG = 500  # events that soft search and memories read: more takes hours
 HEAVY = 1_000  # events of a household that count as many
-DIN = {"history": "recent", "attend": ["item", "category", "type"], "attention": [16]}
-DIEN = {"history": "recent", "attend": ["item", "category", "type"]}
+DIN = {"history": "recent", "attend": ("item", "category", "type"), "attention": (16,)}
+DIEN = {"history": "recent", "attend": ("item", "category", "type")}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "lr": ("lr", {}),
     "ls_plm": ("ls_plm", {}),
