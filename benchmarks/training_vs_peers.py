@@ -108,6 +108,7 @@ def headline(rows: list[dict[str, Any]], auc: Mapping[str, Mapping[str, float]])
                 learnt = auc.get(data, {})
                 out[data] = {
                     "ours_samples_per_s": row["ours_samples_per_s"],
+                    "peers": row["peers"],
                     "best_peer": best,
                     "ratio": row["ratio"],
                     "goal": goal,
