@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,6 +22,11 @@ class Catalogue:
 
     def __len__(self) -> int:
         return self.category.shape[0]
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether every item is available."""
+        return bool(self.available[1:].all())
 
     def withdraw(self, items: Tensor, *, available: bool = False) -> Catalogue:
         """Take items off sale, or back on."""

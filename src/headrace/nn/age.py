@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..data import Ragged
 
 NUM_AGES = 26  # ids 0 .. 25; every bucket is a doubling of the one before
+_STARTS_MS = torch.tensor([(2**k - 1) * 60_000 for k in range(1, NUM_AGES)])
 
 
 def age_ids(time_ms: Ragged, now_ms: Tensor) -> Tensor:  # (E,) int64
@@ -16,5 +18,4 @@ def age_ids(time_ms: Ragged, now_ms: Tensor) -> Tensor:  # (E,) int64
 
 def buckets(age_ms: Tensor) -> Tensor:
     """Bucket ages, any shape, int64."""
-    minutes = age_ms.clamp(min=0).double() / 60_000
-    return (1 + minutes).log2().long().clamp(max=NUM_AGES - 1)
+    return torch.bucketize(age_ms, _STARTS_MS, right=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
@@ -37,6 +38,11 @@ class Blend:
         """Only a stage's own word."""
         return cls(torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64).repeat(num_tasks, 1))
 
+    @cached_property
+    def is_identity(self) -> bool:
+        """Whether nothing is said but the stage's own word."""
+        return torch.equal(self.line, Blend.identity(len(self.line)).line)
+
     @classmethod
     def fit(cls, own_NT: Tensor, before_NX: Tensor, label_NT: Tensor) -> Blend:
         """Fit to probabilities of candidates and what became of these.
@@ -53,7 +59,7 @@ class Blend:
 
     def apply(self, own_NT: Tensor, before_NX: Tensor) -> Tensor:
         """Blended probabilities ``(N, T) float32``; as they are where a line is the identity."""
-        if torch.equal(self.line, Blend.identity(len(self.line)).line):
+        if self.is_identity:
             return own_NT
         own, before, constant = self.line.unbind(1)
         logit_NT = own * own_NT.double().logit(_NEAREST)

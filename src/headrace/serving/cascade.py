@@ -92,6 +92,8 @@ class Cascade:
 
     def _retrieve(self, channel: Retriever, requests: Requests, quota_B: Tensor) -> Candidates:
         found = channel.retrieve(requests, quota_B)
+        if self.catalogue.whole:
+            return found
         on_sale_N = self.catalogue.available[found.item_id.values]
         return found if bool(on_sale_N.all()) else found.take(torch.nonzero(on_sale_N)[:, 0])
 
