@@ -56,6 +56,15 @@ def test_scores_equal_those_of_the_cascade_offline(log, service, user):
     assert any("own" in item.found_by for item in answer.items)
 
 
+def test_sequences_that_nobody_reads_are_not_gathered(log, service):
+    """Offline, where all are gathered, the scores are the same: see above."""
+    requests = service.requests(*service.reader.read([Ask(user="u1")]))
+    columns = {name.split(".")[0] for name in requests.features if "." in name}
+    assert columns == {"history"}
+    everything = service.shelf.cascade.builder.requests(asked(log, "u1", 1), MappedLog(log))
+    assert "unread.item" in everything.features
+
+
 def test_a_batch_answers_as_one_by_one(service):
     asks = [
         Ask(user="u1", k=3),

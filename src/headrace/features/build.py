@@ -7,7 +7,7 @@ strictly before the request's time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,8 +60,10 @@ class FeatureBuilder:
         }
         self._masks = {n: self._mask(s, log) for n, s in schema.sequences.items()}
 
-    def requests(self, asked: Asked, store: BehaviorStore) -> Requests:
-        """Encode who asks and gather their sequences."""
+    def requests(
+        self, asked: Asked, store: BehaviorStore, sequences: Collection[str] | None = None
+    ) -> Requests:
+        """Encode who asks and gather their sequences: those named, by default all."""
         features: dict[str, Tensor | Ragged] = {}
         for name, ids in self._user.items():
             known = np.where(asked.user < len(ids), asked.user, 0)
@@ -69,8 +71,9 @@ class FeatureBuilder:
         for name in self.space.schema.names("context"):
             features[name] = torch.from_numpy(self._context(name, asked))
         for name, sequence in self.space.schema.sequences.items():
-            events = store.latest(asked.user, asked.time_ms, sequence.length, self._masks[name])
-            features |= sequence_columns(name, events)
+            if sequences is None or name in sequences:
+                events = store.latest(asked.user, asked.time_ms, sequence.length, self._masks[name])
+                features |= sequence_columns(name, events)
         nothing = Ragged(torch.zeros(0, dtype=torch.int64), torch.zeros(len(asked.user) + 1).long())
         return Requests(
             torch.from_numpy(asked.user),

@@ -19,7 +19,7 @@ from ..calibration import Calibration
 from ..data import Candidates, Requests
 from ..features import Catalogue, FeatureBuilder
 from ..ops import ragged
-from ..stages import Plan, Retriever, Scorer, Selector, Trace
+from ..stages import Plan, Retriever, Scorer, Selector, Trace, sequences_read
 from ..value import Value
 from .blend import Blend
 from .merge import Merge
@@ -51,6 +51,12 @@ class Cascade:
     ranking_blend: Blend
     value: Value
     reranker: Selector
+
+    @property
+    def reads_sequences(self) -> frozenset[str] | None:
+        """The sequences that requests must carry; None is all of the schema."""
+        parts = (*self.channels.values(), self.preranker, self.ranker, self.reranker)
+        return sequences_read(parts)
 
     def run(self, requests: Requests, plan: Plan, store: BehaviorStore) -> Trace:
         """Narrow the catalogue to a slate for each request."""
