@@ -68,6 +68,8 @@ class Cascade:
         merged = watch("retrieval", lambda: self.merge.merge(found, plan.quota["retrieval"]))
         if self.preranker.reads_cross:
             merged = watch("features", lambda: self.features(requests, merged, store))
+        elif self.ranker.reads_cross:
+            store = self.builder.ahead(requests, merged, store, hits=self._reads_hits)
         merged = watch("preranking", lambda: self.prerank(requests, merged))
         short = self.cut(merged, plan.quota["preranking"])
         if self.ranker.reads_cross and not self.preranker.reads_cross:
@@ -93,8 +95,11 @@ class Cascade:
         self, requests: Requests, candidates: Candidates, store: BehaviorStore
     ) -> Candidates:
         """Add what pre-ranker and ranker read of candidates."""
-        hits = self.preranker.reads_hits or self.ranker.reads_hits
-        return self.builder.candidates(requests, candidates, store, hits=hits)
+        return self.builder.candidates(requests, candidates, store, hits=self._reads_hits)
+
+    @property
+    def _reads_hits(self) -> bool:
+        return self.preranker.reads_hits or self.ranker.reads_hits
 
     def _retrieve(self, channel: Retriever, requests: Requests, quota_B: Tensor) -> Candidates:
         found = channel.retrieve(requests, quota_B)
