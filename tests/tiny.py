@@ -1,9 +1,12 @@
 """A small shop for tests: 40 users in 4 taste groups, 60 items, 100 days."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
 from headrace.behavior import MappedLog
+from headrace.data import Ragged
 from headrace.features import FeatureBuilder, FeatureSpace
 from headrace.log import RawLog, write_log
 from headrace.samples import Samples, SamplesConfig
@@ -113,3 +116,13 @@ def samples(log, seed=1, schema=SCHEMA, **settings):
     split = Split.of(config, log)
     space = FeatureSpace.fit(schema, log, split.valid_ms)
     return Samples(config, log, split, FeatureBuilder(space, log), MappedLog(log), seed)
+
+
+def with_only(requests, sequences):
+    """The same requests without any other sequence."""
+    features = {
+        name: column
+        for name, column in requests.features.items()
+        if not isinstance(column, Ragged) or name.split(".")[0] in sequences
+    }
+    return replace(requests, features=features)

@@ -97,8 +97,9 @@ class Requests:
     """Who asks, when, and what is known of them. Every column has B rows.
 
     ``features`` holds, under the schema's names, encoded user and context features ``(B,) int64``,
-    and for every sequence ``s`` the Ragged columns ``s.item`` and ``s.type`` (int64), ``s.time_ms``
-    (int64) and ``s.value`` (float32), oldest event first, all strictly before ``time_ms``.
+    and for every sequence ``s`` that somebody reads the Ragged columns ``s.item`` and ``s.type``
+    (int64), ``s.time_ms`` (int64) and ``s.value`` (float32), oldest event first, all strictly
+    before ``time_ms``.
     """
 
     user: Tensor  # (B,) int64, row of the user table; 0 is an unknown user

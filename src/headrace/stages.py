@@ -7,7 +7,7 @@ sees another channel's result; an allocator never sees a model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
@@ -45,6 +45,27 @@ class Recountable(Protocol):
         what serves afterwards should know the newest week too.
         """
         ...
+
+
+@runtime_checkable
+class Sparing(Protocol):
+    """A part of any role that says which sequences it reads, so that no others are gathered.
+
+    None, or a part that does not say, may be every sequence of the schema.
+    """
+
+    @property
+    def reads_sequences(self) -> Collection[str] | None: ...
+
+
+def sequences_read(parts: Iterable[object]) -> frozenset[str] | None:
+    """The sequences that some parts read together; None, for all, where one does not say."""
+    names: set[str] = set()
+    for part in parts:
+        if not isinstance(part, Sparing) or part.reads_sequences is None:
+            return None
+        names.update(part.reads_sequences)
+    return frozenset(names)
 
 
 class Scorer(Protocol):

@@ -56,6 +56,36 @@ def test_one_round_trip_a_look_up(log, server):
     store.close()
 
 
+def test_a_look_up_ahead_answers_any_of_its_keys(log, server):
+    store = opened(log, server)
+    store.append([[event(1), event(2, "u2", "c")]])
+    users, categories = np.repeat([1, 2, 3], 4), np.tile(np.arange(4), 3)
+    before = np.full(12, 2**60)
+    snapshot, some = store.snapshot(users), np.array([7, 0, 6, 9])
+    expected = rows(store.by_category(users[some], categories[some], before[some], 100))
+    more = rows(store.by_category(users, categories, before, 3))
+    ahead = snapshot.ahead(users, categories, before, 100)
+    found = ahead.by_category(users[some], categories[some], before[some], 100)
+    assert rows(found) == expected
+    assert rows(ahead.by_category(users, categories, before, 3)) == more  # is asked anew
+    elsewhere = np.array([1]), np.array([2]), np.array([NOW])
+    assert rows(ahead.by_category(*elsewhere, 100)) == rows(store.by_category(*elsewhere, 100))
+    latest = np.array([1]), EVER, 10, EVERY_TYPE
+    assert rows(ahead.latest(*latest)) == rows(snapshot.latest(*latest))
+    store.close()
+
+
+def test_a_failed_look_up_ahead_leaves_the_log(log, server):
+    store = opened(log, server)
+    store.append([[event(1)]])
+    asked = np.array([1]), np.array([1]), EVER, 100
+    server.fail = True
+    found = store.snapshot(np.array([1])).ahead(*asked).by_category(*asked)
+    assert rows(found) == rows(MappedLog(log).by_category(*asked))
+    assert store.degraded["connection"] > 0
+    store.close()
+
+
 def test_keys_carry_the_user_as_hash_tag(log, server):
     store = opened(log, server, prefix="shop")
     store.append([[event(1, "n1", "a"), event(2, "n1", "c")]])

@@ -6,6 +6,7 @@ import torch
 from headrace.config import Kinds
 from headrace.data import Batch, Candidates
 from tests.learning import overfit
+from tests.tiny import with_only
 
 KINDS = Kinds("headrace.ranking")
 TASKS = ("click", "buy")
@@ -38,6 +39,13 @@ class TestEveryRanker:
             alone_NT = model.score(batch.requests.take(row), batch.candidates.take_rows(row))
             together_NT = whole_NT[batch.candidates.item_id.row == b]
             torch.testing.assert_close(alone_NT, together_NT, atol=1e-6, rtol=1e-5)
+
+    def test_it_reads_no_sequence_but_those_it_names(self, kind, tiny_samples, batch):
+        model = build(kind, tiny_samples).eval()
+        assert model.reads_sequences is not None
+        only = with_only(batch.requests, model.reads_sequences)
+        all_NT = model.score(batch.requests, batch.candidates)
+        assert torch.equal(model.score(only, batch.candidates), all_NT)
 
     def test_frozen_scores_equal_unfrozen(self, kind, tiny_samples, batch):
         model = build(kind, tiny_samples).eval()

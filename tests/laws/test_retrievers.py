@@ -80,6 +80,14 @@ def test_the_same_alone_as_in_a_batch(fitted, requests):
         torch.testing.assert_close(alone.scores["score"], whole.scores["score"][rows])
 
 
+def test_it_reads_no_sequence_but_those_it_names(fitted, requests):
+    _, _, retriever = fitted
+    whole = ask(retriever, requests)
+    only = ask(retriever, tiny.with_only(requests, retriever.reads_sequences))
+    assert torch.equal(only.item_id.values, whole.item_id.values)
+    assert torch.equal(only.scores["score"], whole.scores["score"])
+
+
 def test_restored_arrays_answer_bit_for_bit(fitted, requests, tiny_samples):
     _, channel, retriever = fitted
     arrays = {name: array.clone() for name, array in retriever.arrays().items()}

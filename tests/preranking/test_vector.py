@@ -6,6 +6,7 @@ from headrace.errors import BundleError, ConfigError
 from headrace.nn.history import HistoryEncoder
 from headrace.preranking.vector import Part, Vector, inner_products
 from tests.learning import overfit
+from tests.tiny import with_only
 
 TASKS = ("click", "buy")
 CHOICES = [{}, {"shortcut": False, "item_bias": False}]
@@ -28,6 +29,13 @@ class TestVector:
         p_NT = build(tiny_samples, **settings).eval().score(batch.requests, batch.candidates)
         assert p_NT.shape == (len(batch.candidates), 2)
         assert ((p_NT > 0) & (p_NT < 1)).all()
+
+    def test_it_reads_no_sequence_but_the_one_it_names(self, settings, tiny_samples, batch):
+        model = build(tiny_samples, **settings).eval()
+        assert model.reads_sequences == ("history",)
+        only = with_only(batch.requests, model.reads_sequences)
+        whole_NT = model.score(batch.requests, batch.candidates)
+        assert torch.equal(model.score(only, batch.candidates), whole_NT)
 
     def test_frozen_products_equal_the_full_forward(self, settings, tiny_samples, batch):
         model = build(tiny_samples, **settings).eval()

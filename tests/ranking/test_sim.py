@@ -47,6 +47,7 @@ def test_it_needs_its_hits(tiny_samples, batch):
     with pytest.raises(ValueError, match="hits=True"):
         build(tiny_samples).score(batch.requests, bare)
     assert build(tiny_samples).reads_hits
+    assert build(tiny_samples).reads_sequences == ("history",)  # of a lifetime, the hits alone
     assert not build(tiny_samples, search="soft").reads_hits
 
 

@@ -35,7 +35,7 @@ SCHEMA = {
         "user_item_count": {"of": "cross"},
         "exposed": {"of": "cross"},
     },
-    "sequences": {"history": {"length": 20}},
+    "sequences": {"history": {"length": 20}, "unread": {"length": 500}},
 }
 QUOTA = {"popular": 12, "own": 12, "retrieval": 20, "preranking": 8, "reranking": 4}
 
@@ -93,6 +93,8 @@ def write(path, **how):
 class Popular:
     """The same items for all: i0, i1, i2 ..."""
 
+    reads_sequences = ()
+
     def retrieve(self, requests, quota_B):
         size, order = len(requests), torch.arange(1, ITEMS + 1)
         found = Ragged(order.repeat(size), torch.arange(size + 1) * ITEMS)
@@ -105,6 +107,8 @@ class Popular:
 
 class Own:
     """The user's own items, newest first."""
+
+    reads_sequences = ("history",)
 
     def retrieve(self, requests, quota_B):
         history = requests.ragged("history.item")
@@ -138,6 +142,7 @@ class ByItem:
 
     reads_cross = False
     reads_hits = False
+    reads_sequences = ()
 
     def score(self, requests, candidates):
         buy = 1 / (1 + candidates.item_id.values.float())
@@ -149,6 +154,7 @@ class ByEverything:
 
     reads_cross = True
     reads_hits = False
+    reads_sequences = ("history",)
 
     def score(self, requests, candidates):
         f = candidates.features

@@ -1,11 +1,16 @@
 """What the service adds to the cascade, and that it adds nothing else."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from headrace.allocation.fixed import Fixed
 from headrace.behavior import MappedLog, RawEvent
+from headrace.behavior.ahead import Ahead
 from headrace.errors import RequestError
 from headrace.features.build import Asked
 from headrace.log.format import NO_GROUP
@@ -54,6 +59,55 @@ def test_scores_equal_those_of_the_cascade_offline(log, service, user):
         for channel, found in item.found_by.items():
             assert trace.found[channel].item_id.values[found.rank - 1] == number(item.item)
     assert any("own" in item.found_by for item in answer.items)
+
+
+def test_sequences_that_nobody_reads_are_not_gathered(log, service):
+    """Offline, where all are gathered, the scores are the same: see above."""
+    requests = service.requests(*service.reader.read([Ask(user="u1")]))
+    columns = {name.split(".")[0] for name in requests.features if "." in name}
+    assert columns == {"history"}
+    everything = service.shelf.cascade.builder.requests(asked(log, "u1", 1), MappedLog(log))
+    assert "unread.item" in everything.features
+
+
+class Remote(MappedLog):
+    """A store that takes its time; ``seen`` tells what happened in which order."""
+
+    def __init__(self, log):
+        super().__init__(log)
+        self.thread, self.seen, self.go = ThreadPoolExecutor(1), [], threading.Event()
+
+    def by_category(self, *asked):
+        self.seen.append("begun")
+        assert self.go.wait(30)
+        return super().by_category(*asked)
+
+    def ahead(self, *asked):
+        return Ahead(self, self.thread.submit(self.by_category, *asked), *asked)
+
+
+def test_a_store_far_away_is_asked_while_others_work(log):
+    """The look-up is held up until the pre-ranker is done: in turn, it would never be."""
+    near, far = MappedLog(log), Remote(log)
+    cascade = shop.cascade(log)
+
+    class Preranker(shop.ByItem):
+        def score(self, requests, candidates):
+            far.seen.append("preranking")
+            far.go.set()
+            return super().score(requests, candidates)
+
+    last = log.manifest.last_ms
+    requests = cascade.builder.requests(asked(log, "u1", last), near)
+    plan = Fixed.Config(quota=QUOTA).build().plan(requests)
+    expected = cascade.run(requests, plan, near)
+    trace = replace(cascade, preranker=Preranker()).run(requests, plan, far)
+    assert sorted(far.seen) == ["begun", "preranking"]
+    ranked, wanted = trace.after["ranking"], expected.after["ranking"]
+    assert torch.equal(ranked.item_id.values, wanted.item_id.values)
+    assert torch.equal(ranked.scores["value"], wanted.scores["value"])
+    assert (wanted.features["user_item_count"] > 0).any()
+    far.thread.shutdown()
 
 
 def test_a_batch_answers_as_one_by_one(service):

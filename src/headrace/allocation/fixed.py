@@ -59,6 +59,7 @@ class Fixed:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.reads_sequences = ()
 
     def plan(self, requests: Requests) -> Plan:
         """The quotas, ``(B,) int64`` each."""

@@ -3,6 +3,7 @@
 from .base import (
     EVERY_TYPE,
     BehaviorStore,
+    Distant,
     Events,
     EventStore,
     RawEvent,
@@ -16,6 +17,7 @@ from .overlay import Overlay
 __all__ = [
     "EVERY_TYPE",
     "BehaviorStore",
+    "Distant",
     "EventStore",
     "Events",
     "MappedLog",

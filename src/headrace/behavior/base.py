@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -152,6 +152,18 @@ class BehaviorStore(Protocol):
 
     def by_category(self, user_P: Array, category_P: Array, before_P: Array, n: int) -> Events:
         """The last ``n`` events of each (user, category)."""
+        ...
+
+
+@runtime_checkable
+class Distant(Protocol):
+    """A store on another machine, worth asking before the answer is needed."""
+
+    def ahead(self, user_P: Array, category_P: Array, before_P: Array, n: int) -> BehaviorStore:
+        """Begin ``by_category`` on another thread.
+
+        The store returned answers as this one does, and waits where it is asked for these keys.
+        """
         ...
 
 

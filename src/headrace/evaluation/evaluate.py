@@ -21,7 +21,7 @@ from ..pipeline import Predicted, Step, exposures, predict, some, without_seen
 from ..run import Run
 from ..samples import Drawn, Samples
 from ..serving.cascade import Cascade
-from ..stages import Allocator, Trace
+from ..stages import Allocator, Trace, sequences_read
 from . import d_category, lists, metrics
 from .d_category import Rival
 from .structure import Baseline, Preranking, Ranking, Report
@@ -217,9 +217,10 @@ def _time(
 ) -> Mapping[str, list[float]]:
     """Milliseconds of requests run one at a time, in all and by stage."""
     out: dict[str, list[float]] = {"total": []}
+    reads = sequences_read((cascade, allocator))
     for row in some(rows, LATENCY_REQUESTS, samples.seed):
         start = time.perf_counter()
-        requests = samples.features(np.array([row]))
+        requests = samples.features(np.array([row]), reads)
         made = time.perf_counter()
         trace = cascade.run(requests, allocator.plan(requests), samples.store)
         out["total"].append(1000 * (time.perf_counter() - start))

@@ -7,7 +7,7 @@ strictly before the request's time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..behavior import EVERY_TYPE, BehaviorStore, Events
+from ..behavior import EVERY_TYPE, BehaviorStore, Distant, Events
 from ..data import Candidates, Hits, Ragged, Requests
 from ..log import Log
 from ..ops import groups, history
@@ -43,6 +43,21 @@ class Asked:
     exclude: Ragged | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """A look-up by category of some candidates."""
+
+    user_P: Array
+    category_P: Array
+    before_P: Array
+    key_N: Array  # of each candidate
+
+    @property
+    def asked(self) -> tuple[Array, Array, Array]:
+        """As a store takes it."""
+        return self.user_P, self.category_P, self.before_P
+
+
 class FeatureBuilder:
     """Makes features of one log under one feature space."""
 
@@ -58,10 +73,14 @@ class FeatureBuilder:
             for n in (*schema.names("context"), *schema.names("cross"))
             if self._column(n) in log.vocab
         }
+        self._cross_columns = {self._column(n) for n in schema.names("cross")}
+        self._counts = any(c.startswith("user_") for c in self._cross_columns & set(COUNTERS))
         self._masks = {n: self._mask(s, log) for n, s in schema.sequences.items()}
 
-    def requests(self, asked: Asked, store: BehaviorStore) -> Requests:
-        """Encode who asks and gather their sequences."""
+    def requests(
+        self, asked: Asked, store: BehaviorStore, sequences: Collection[str] | None = None
+    ) -> Requests:
+        """Encode who asks and gather their sequences: those named, by default all."""
         features: dict[str, Tensor | Ragged] = {}
         for name, ids in self._user.items():
             known = np.where(asked.user < len(ids), asked.user, 0)
@@ -69,8 +88,9 @@ class FeatureBuilder:
         for name in self.space.schema.names("context"):
             features[name] = torch.from_numpy(self._context(name, asked))
         for name, sequence in self.space.schema.sequences.items():
-            events = store.latest(asked.user, asked.time_ms, sequence.length, self._masks[name])
-            features |= sequence_columns(name, events)
+            if sequences is None or name in sequences:
+                events = store.latest(asked.user, asked.time_ms, sequence.length, self._masks[name])
+                features |= sequence_columns(name, events)
         nothing = Ragged(torch.zeros(0, dtype=torch.int64), torch.zeros(len(asked.user) + 1).long())
         return Requests(
             torch.from_numpy(asked.user),
@@ -89,12 +109,14 @@ class FeatureBuilder:
         come out of one look-up.
         """
         names = self.space.schema.names("cross")
-        columns = {self._column(n) for n in names}
+        columns = self._cross_columns
         row_N = found.item_id.row.numpy()
         item_N = found.item_id.values.numpy()
         numbers = self._popularities(columns, requests.time_ms.numpy()[row_N], item_N)
-        if hits or any(c.startswith("user_") for c in columns & set(COUNTERS)):
-            events, key_N, asked_P = self.by_category(requests, row_N, item_N, store)
+        if hits or self._counts:
+            keys = self._keys(requests, found)
+            events = store.by_category(*keys.asked, self.space.schema.key_events)
+            key_N, asked_P = keys.key_N, keys.before_P
             time_N = requests.time_ms.numpy()[row_N]
             numbers |= _counters(columns, events, key_N, time_N, item_N)
             if hits:
@@ -128,26 +150,24 @@ class FeatureBuilder:
             for column, days in counted.items()
         }
 
-    def by_category(
-        self, requests: Requests, row_N: Array, item_N: Array, store: BehaviorStore
-    ) -> tuple[Events, Array, Array]:
-        """The user's events in each candidate's category: one look-up a unique (request, category).
+    def ahead(
+        self, requests: Requests, found: Candidates, store: BehaviorStore, *, hits: bool
+    ) -> BehaviorStore:
+        """Begin the look-up of ``candidates`` for these or some of these, where it takes a trip."""
+        if not (hits or self._counts) or not isinstance(store, Distant):
+            return store
+        return store.ahead(*self._keys(requests, found).asked, self.space.schema.key_events)
 
-        Returns the events, a row a key, the key of every candidate ``(N,)`` and the time as of
-        which each key was looked up ``(P,)``.
-        """
+    def _keys(self, requests: Requests, found: Candidates) -> _Keys:
+        """What to look up: each request with the categories of its candidates, once."""
+        row_N, item_N = found.item_id.row.numpy(), found.item_id.values.numpy()
         category_I = self.space.catalogue.category.numpy()
         category_N = category_I[item_N]
         pair_N = row_N * np.int64(category_I.max() + 1) + category_N
         _, first_P, key_N = np.unique(pair_N, return_index=True, return_inverse=True)
-        asked_P = requests.time_ms.numpy()[row_N[first_P]]
-        events = store.by_category(
-            requests.user.numpy()[row_N[first_P]],
-            category_N[first_P],
-            asked_P,
-            self.space.schema.key_events,
-        )
-        return events, key_N, asked_P
+        row_P = row_N[first_P]
+        user_P, before_P = requests.user.numpy()[row_P], requests.time_ms.numpy()[row_P]
+        return _Keys(user_P, category_N[first_P], before_P, key_N)
 
     def _context(self, name: str, asked: Asked) -> Array:
         column = self._column(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -32,6 +32,7 @@ class Pointwise(nn.Module, ABC):
     embed: Embedder
     reads_cross: bool = True  # false when the model can score without cross features
     reads_hits: bool = False  # true when the model reads the user's events in the item's category
+    reads_sequences: Collection[str] | None = None  # those that the model reads; None is all
     _frozen: Tensor | None = None
 
     @abstractmethod

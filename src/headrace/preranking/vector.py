@@ -65,6 +65,7 @@ class Vector(PreRanker):
     def __init__(self, config: Config, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
         super().__init__()
         self.config, self.tasks = config, tasks
+        self.reads_sequences = (config.history,)
         size = len(tasks)
         self.embed = embedder(config, space)
         extra = size if config.item_bias else 0

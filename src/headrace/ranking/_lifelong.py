@@ -59,6 +59,7 @@ class Lifelong(Ranker):
         super().__init__()
         self.tasks = tasks
         self._settings = config
+        self.reads_sequences = (config.history, config.long)
         self.embed = Embedder(space, SIDES)
         self.attend = config.attend or tuple(space.schema.names("item"))
         self.dim = self.embed.width(self.attend)

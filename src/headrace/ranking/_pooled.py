@@ -27,6 +27,7 @@ class Pooled(Ranker):
     def __init__(self, config: PooledConfig, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
         super().__init__()
         self.tasks, self._history = tasks, config.history
+        self.reads_sequences = (config.history,)
         self.embed = Embedder(space, ("user", "context", "item", "cross"))
         self.width = self.embed.dim("user", "context", "item", "item", "cross")
 

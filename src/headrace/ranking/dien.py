@@ -67,6 +67,7 @@ class DIEN(Ranker):
     def __init__(self, config: Config, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
         super().__init__()
         self.config, self.tasks = config, tasks
+        self.reads_sequences = (config.history,)
         self.embed = Embedder(space, _SIDES)
         attend = config.attend or tuple(space.schema.names("item"))
         dim = self.embed.width(attend)

@@ -39,6 +39,7 @@ class DIN(Ranker):
     def __init__(self, config: Config, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
         super().__init__()
         self.config, self.tasks = config, tasks
+        self.reads_sequences = (config.history,)
         self.embed = Embedder(space, SIDES)
         attend = config.attend or tuple(space.schema.names("item"))
         self._attended = self.columns_of(attend)

@@ -28,6 +28,7 @@ class LR(Ranker):
     def __init__(self, config: Config, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
         super().__init__()
         self.config, self.tasks = config, tasks
+        self.reads_sequences = ()
         self.embed = Embedder(space, ("user", "context", "item", "cross"), dim=len(tasks))
         self.bias = nn.Parameter(torch.zeros(len(tasks)))
 

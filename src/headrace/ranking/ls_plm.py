@@ -45,6 +45,7 @@ class LSPLM(Ranker):
     def __init__(self, config: Config, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
         super().__init__()
         self.config, self.tasks = config, tasks
+        self.reads_sequences = ()
         self._width = len(tasks) * 2 * config.regions
         # the tables start at random: at zero all regions are alike and remain so
         self.embed = Embedder(space, ("user", "context", "item", "cross"), dim=self._width)

@@ -61,6 +61,8 @@ class SIM(Lifelong):
         super().__init__(config, space, tasks)
         self.config = config
         self.reads_hits = config.search == "hard"
+        if self.reads_hits:
+            self.reads_sequences = (config.history,)
         self.exact = ExactSearchUnit(self.dim, config.interval_dim, config.heads, config.head_dim)
         self.add_body(self.exact)
         if config.search == "soft":

@@ -46,6 +46,7 @@ class Dpp:
     def __init__(self, config: Config, catalogue: Catalogue) -> None:
         self.config = config
         self._catalogue = catalogue
+        self.reads_sequences = ()
 
     def select(self, requests: Requests, candidates: Candidates, quota_B: Tensor) -> Tensor:
         """Positions ``(K,)`` of the items chosen, in the order of choice."""

@@ -30,6 +30,7 @@ class Top:
     def __init__(self, config: Config, catalogue: Catalogue) -> None:
         self.config = config
         self._catalogue = catalogue
+        self.reads_sequences = ()
 
     def select(self, requests: Requests, candidates: Candidates, quota_B: Tensor) -> Tensor:
         """Positions ``(K,)`` of each request's best, best first."""

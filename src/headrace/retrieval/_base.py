@@ -34,6 +34,11 @@ class Channel(ABC):
         raise NotImplementedError
 
 
+def reads(history: str, skip: str | None) -> tuple[str, ...]:
+    """The sequences of a retriever that searches by one and leaves out the items of another."""
+    return (history,) if skip is None else (history, skip)
+
+
 def leave_out(found: Candidates, requests: Requests, quota_B: Tensor) -> Candidates:
     """Drop excluded items and cut each row to its quota; rows are best first already."""
     if len(requests.exclude.values):

@@ -22,7 +22,7 @@ from ..ops import own_items, walk
 from ..samples import Samples
 from ..samples.split import DAY_MS
 from ..training import Trainer
-from ._base import Channel
+from ._base import Channel, reads
 from ._counting import check_sequences, counted, left_out, past, scored, type_mask
 
 Array = NDArray[Any]
@@ -170,6 +170,7 @@ class Neighbours:
         ``count`` makes such arrays of the events before a time.
         """
         self.config, self._arrays, self._count = config, arrays, count
+        self.reads_sequences = reads(config.history, config.skip)
         self._offsets = arrays["offsets"].numpy()
         self._neighbour, self._weight = arrays["neighbour"].numpy(), arrays["weight"].numpy()
         self._type_mask = int(arrays["type_mask"])

@@ -21,7 +21,7 @@ from ..samples import Samples
 from ..samples.split import DAY_MS
 from ..schema import Schema
 from ..training import Trainer
-from ._base import Channel
+from ._base import Channel, reads
 from ._counting import (
     check_sequences,
     counted,
@@ -133,6 +133,7 @@ class Leanings:
         group (G,), shown_offsets (G + 1,) and shown (S,), places in the pool.
         """
         self.config, self._space, self._arrays = config, space, arrays
+        self.reads_sequences = reads(config.history, config.skip)
         crossings = _crossings(config, space.schema)
         item_P = arrays["item"].numpy()
         code_AI = [

@@ -104,6 +104,7 @@ class Lists:
     def __init__(self, config: Popular.Config, arrays: Mapping[str, Tensor]) -> None:
         """``arrays``: key (K,), offsets (K + 1,), item (Y,), score (Y,), half_life_days ()."""
         self.config = config
+        self.reads_sequences = ()
         self._arrays = arrays
         self._num_items = 1 + int(arrays["item"].max()) if len(arrays["item"]) else 1
 

@@ -83,6 +83,7 @@ class OwnItems:
     def __init__(self, config: Repurchase.Config, arrays: Mapping[str, Tensor]) -> None:
         """``arrays``: rate (I,), tau_days (), repeat_power (), type_mask ()."""
         self.config = config
+        self.reads_sequences = (config.history,)
         self._arrays = arrays
         self._factor_I = arrays["rate"].pow(arrays["repeat_power"].float()).numpy()
         self._tau_ms = float(arrays["tau_days"]) * DAY_MS

@@ -20,7 +20,7 @@ from ..nn.towers import Items, Towers, check, embedder
 from ..ops import ragged
 from ..samples import Samples
 from ..training import Trainer, Training
-from ._base import Channel
+from ._base import Channel, reads
 from ._counting import counted, share_of, type_mask, worth
 from ._index import Exact, Index, IndexConfig
 from ._judge import Judge
@@ -208,6 +208,7 @@ class TwoTowerRetriever:
     ) -> None:
         """``popularity_I`` is a part of the keys; ``index`` makes an index of keys."""
         self._net, self._items = net, items
+        self.reads_sequences = reads(net.config.history, net.config.skip)
         self._key_IX, self._popularity_I = key_IX, popularity_I
         self._available_I = available_I
         self._index = index(key_IX, available_I)

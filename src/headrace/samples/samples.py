@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -112,9 +112,9 @@ class Samples:
             np.asarray(log.request("group"))[request_B].astype(np.int64),
         )
 
-    def features(self, request_B: Array) -> Requests:
-        """Logged requests with their features."""
-        return self.builder.requests(self.asked(request_B), self.store)
+    def features(self, request_B: Array, sequences: Collection[str] | None = None) -> Requests:
+        """Logged requests with their features; of sequences those named, by default all."""
+        return self.builder.requests(self.asked(request_B), self.store, sequences)
 
     def is_new(self, request_B: Array, item: Ragged) -> Tensor:
         """Whether the user had no event on an item before the request, ``(N,) bool``."""

@@ -19,7 +19,7 @@ from ..calibration import Calibration
 from ..data import Candidates, Requests
 from ..features import Catalogue, FeatureBuilder
 from ..ops import ragged
-from ..stages import Plan, Retriever, Scorer, Selector, Trace
+from ..stages import Plan, Retriever, Scorer, Selector, Trace, sequences_read
 from ..value import Value
 from .blend import Blend
 from .merge import Merge
@@ -52,6 +52,12 @@ class Cascade:
     value: Value
     reranker: Selector
 
+    @property
+    def reads_sequences(self) -> frozenset[str] | None:
+        """The sequences that requests must carry; None is all of the schema."""
+        parts = (*self.channels.values(), self.preranker, self.ranker, self.reranker)
+        return sequences_read(parts)
+
     def run(self, requests: Requests, plan: Plan, store: BehaviorStore) -> Trace:
         """Narrow the catalogue to a slate for each request."""
         watch = _Watch()
@@ -62,6 +68,8 @@ class Cascade:
         merged = watch("retrieval", lambda: self.merge.merge(found, plan.quota["retrieval"]))
         if self.preranker.reads_cross:
             merged = watch("features", lambda: self.features(requests, merged, store))
+        elif self.ranker.reads_cross:
+            store = self.builder.ahead(requests, merged, store, hits=self._reads_hits)
         merged = watch("preranking", lambda: self.prerank(requests, merged))
         short = self.cut(merged, plan.quota["preranking"])
         if self.ranker.reads_cross and not self.preranker.reads_cross:
@@ -87,8 +95,11 @@ class Cascade:
         self, requests: Requests, candidates: Candidates, store: BehaviorStore
     ) -> Candidates:
         """Add what pre-ranker and ranker read of candidates."""
-        hits = self.preranker.reads_hits or self.ranker.reads_hits
-        return self.builder.candidates(requests, candidates, store, hits=hits)
+        return self.builder.candidates(requests, candidates, store, hits=self._reads_hits)
+
+    @property
+    def _reads_hits(self) -> bool:
+        return self.preranker.reads_hits or self.ranker.reads_hits
 
     def _retrieve(self, channel: Retriever, requests: Requests, quota_B: Tensor) -> Candidates:
         found = channel.retrieve(requests, quota_B)

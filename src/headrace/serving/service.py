@@ -15,7 +15,7 @@ from ..behavior.journal import Journal
 from ..bundle import Bundle
 from ..data import Requests
 from ..log import Log
-from ..stages import Allocator, Plan, Trace
+from ..stages import Allocator, Plan, Trace, sequences_read
 from . import shelf
 from .cascade import Cascade
 from .clock import Clock
@@ -65,6 +65,7 @@ class Service:
         self._interests = interests
         self._slates = Slates(log, tasks)
         self._allocator = allocator
+        self._sequences = sequences_read((cascade, allocator))
         self._observers: list[Callable[[Trace], None]] = [allocator.observe]
 
     @classmethod
@@ -143,7 +144,7 @@ class Service:
     def requests(self, readings: Sequence[Reading], store: BehaviorStore) -> Requests:
         """What the cascade is run on."""
         builder = self.shelf.cascade.builder
-        requests = builder.requests(self.reader.asked(readings, store), store)
+        requests = builder.requests(self.reader.asked(readings, store), store, self._sequences)
         return requests if self._interests is None else self._interests.attach(requests)
 
     def plan(self, requests: Requests, k_B: Tensor, wider: int = 1) -> Plan:

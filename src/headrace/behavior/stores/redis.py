@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -18,6 +19,7 @@ from pydantic import Field
 
 from ... import config
 from ...log import Log
+from ..ahead import Ahead
 from ..base import EVERY_TYPE, Array, BehaviorStore, Events, RawEvent, Receipt, frame
 from ..ids import RawIds
 from ..intake import NEW, Admitted, Columns, Intake
@@ -35,7 +37,8 @@ NEVER = np.iinfo(np.int64).max
 class RedisStore:
     """Many writers and readers; one round trip a look-up, two an append.
 
-    A request makes two look-ups, one of the user and one of the candidates' categories.
+    A request makes two look-ups, one of the user and one of the candidates' categories; the second
+    is under way while candidates are pre-ranked.
 
     Packed events lie under the key of the user, which is its hash tag, as strings that APPEND
     extends and GETRANGE reads, in the order of arrival; what a reader gets it sorts:
@@ -85,6 +88,7 @@ class RedisStore:
         self._user_events, self._keep = config.user_events, keep
         self._intake = Intake(log)
         self._lock = threading.Lock()
+        self.thread = ThreadPoolExecutor(1, "look-up")
         self._server = Server(
             config.url,
             config.prefix,
@@ -199,6 +203,7 @@ class RedisStore:
 
     def close(self) -> None:
         """Close the connections."""
+        self.thread.shutdown()
         self._server.close()
 
     def _of_user(self, user: int, what: str) -> str | None:
@@ -290,6 +295,10 @@ class _Snapshot:
 
     def by_category(self, user_P: Array, category_P: Array, before_P: Array, n: int) -> Events:
         return self.store.by_category(user_P, category_P, before_P, n)
+
+    def ahead(self, user_P: Array, category_P: Array, before_P: Array, n: int) -> BehaviorStore:
+        asked = user_P, category_P, before_P, n
+        return Ahead(self, self.store.thread.submit(self.by_category, *asked), *asked)
 
 
 def _newest(found: bytes, cap: int) -> bytes:
