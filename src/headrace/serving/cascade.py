@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol, TypeVar
 
 import torch
@@ -52,7 +53,7 @@ class Cascade:
     value: Value
     reranker: Selector
 
-    @property
+    @cached_property
     def reads_sequences(self) -> frozenset[str] | None:
         """The sequences that requests must carry; None is all of the schema."""
         parts = (*self.channels.values(), self.preranker, self.ranker, self.reranker)
