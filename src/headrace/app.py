@@ -41,6 +41,9 @@ class Serving(Config):
     store: Annotated[Any, Kinds("headrace.behavior.stores")] = LocalStore.Config()
     """Where events that come in are kept."""
 
+    interests: bool = True
+    """With a ranker that remembers (mimn) and a local store: keep the states of users in
+    events/interests, one step an event, instead of running through histories at every request."""
     clock: Literal["wall", "log"] = "wall"
     """wall: requests happen now. log: time starts at the end of the log and runs on from there, so
     that an old log can be served as if it were today's."""

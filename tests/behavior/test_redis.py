@@ -57,7 +57,7 @@ def test_one_round_trip_a_look_up(log, server):
 
 
 def test_a_look_up_ahead_answers_any_of_its_keys(log, server):
-    store = opened(log, server)
+    store = opened(log, server, look_ahead=True)
     store.append([[event(1), event(2, "u2", "c")]])
     users, categories = np.repeat([1, 2, 3], 4), np.tile(np.arange(4), 3)
     before = np.full(12, 2**60)
@@ -76,7 +76,7 @@ def test_a_look_up_ahead_answers_any_of_its_keys(log, server):
 
 
 def test_a_failed_look_up_ahead_leaves_the_log(log, server):
-    store = opened(log, server)
+    store = opened(log, server, look_ahead=True)
     store.append([[event(1)]])
     asked = np.array([1]), np.array([1]), EVER, 100
     server.fail = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -164,6 +164,15 @@ class Distant(Protocol):
 
         The store returned answers as this one does, and waits where it is asked for these keys.
         """
+        ...
+
+
+@runtime_checkable
+class Journaled(Protocol):
+    """A store whose calls of ``append`` have numbers that ascend for good."""
+
+    def journal(self, after: int) -> Iterator[tuple[int, list[RawEvent]]]:
+        """The calls since that number that the log does not hold, each with what it accepted."""
         ...
 
 

@@ -22,16 +22,12 @@ class RawIds:
 
     def __init__(self, ids: pl.Series) -> None:
         """Index a column of distinct ids without null, the unknown one in row 0."""
-        self._ids = ids.cast(pl.String)
-        self._order = self._ids.arg_sort().to_numpy().astype(np.int64)
-        self._sorted = self._ids.gather(self._order)
+        self.ids = ids.cast(pl.String)
+        self._order = self.ids.arg_sort().to_numpy().astype(np.int64)
+        self._sorted = self.ids.gather(self._order)
 
     def __len__(self) -> int:
         return len(self._order)
-
-    def raw(self, row: int) -> str:
-        """The id in a row."""
-        return self._ids[row]
 
     def row(self, raw: str) -> int:
         """The row of one id; without the arrays of ``rows``, since every request asks for one."""

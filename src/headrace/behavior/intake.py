@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import numpy as np
+import polars as pl
 
 from ..log import Log
 from .base import Array, RawEvent, Receipt
@@ -78,9 +79,7 @@ class Intake:
 
     def key(self, user: int) -> int:
         """The key of a user by number; 0, which is nobody's, for a number of neither kind."""
-        if 0 < user < len(self.users):
-            return key_of(self.users.raw(user))
-        return user - NEW if user >= NEW else 0
+        return key_of_number(self.users.ids, user)
 
     def fits(self, event: RawEvent) -> bool:
         """Whether the log has the event's type; its item is another question."""
@@ -156,6 +155,13 @@ class Intake:
 def key_of(raw: str) -> int:
     """The key of a user, in 62 bits and never 0."""
     return digest(raw) >> 2 or 1
+
+
+def key_of_number(users: pl.Series, user: int) -> int:
+    """The key of a user by number, as ``Intake.key``, out of the log's column of users."""
+    if 0 < user < len(users):
+        return key_of(users[user])
+    return user - NEW if user >= NEW else 0
 
 
 def digest(text: str) -> int:

@@ -73,6 +73,7 @@ class FeatureBuilder:
             for n in (*schema.names("context"), *schema.names("cross"))
             if self._column(n) in log.vocab
         }
+        self._types = log.manifest.event_types
         self._cross_columns = {self._column(n) for n in schema.names("cross")}
         self._counts = any(c.startswith("user_") for c in self._cross_columns & set(COUNTERS))
         self._masks = {n: self._mask(s, log) for n, s in schema.sequences.items()}
@@ -99,6 +100,16 @@ class FeatureBuilder:
             torch.from_numpy(asked.group),
             asked.exclude or nothing,
         )
+
+    def sequence(self, name: str, store: BehaviorStore, user_B: Array) -> Events:
+        """A sequence of users as it is now."""
+        ever_B = np.full(len(user_B), np.iinfo(np.int64).max)
+        length = self.space.schema.sequences[name].length
+        return store.latest(user_B, ever_B, length, self._masks[name])
+
+    def takes(self, sequence: str) -> Collection[str]:
+        """Event types that enter a sequence."""
+        return self.space.schema.sequences[sequence].events or self._types
 
     def candidates(
         self, requests: Requests, found: Candidates, store: BehaviorStore, *, hits: bool = False

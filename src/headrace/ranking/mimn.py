@@ -85,6 +85,7 @@ class MIMN(Lifelong):
     def __init__(self, config: Config, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
         super().__init__(config, space, tasks)
         self.config = config
+        self.remembered, self.reads_with_state = config.long, (config.history,)
         self.sizes = Sizes(config.controller, config.slots, config.slot_dim, config.channel_dim)
         self.memory = Memory(
             self.dim,

@@ -44,7 +44,9 @@ class Api:
 
     def __init__(self, service: Service, metrics: Metrics) -> None:
         self._service, self._metrics = service, metrics
-        self._feedback = Feedback(service.store, service.log, service.clock)
+        interests = service.interests
+        follow = None if interests is None else interests.follow
+        self._feedback = Feedback(service.store, service.log, service.clock, follow)
         self._thread = ThreadPoolExecutor(1, "compute", one_thread)
         self._ready, self._waiting = False, 0
         self._problem = "warming up; try again in a moment"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import final
@@ -39,8 +39,11 @@ class Feedback:
     throughput grows with load while each caller still waits for its own events.
     """
 
-    def __init__(self, store: EventStore, log: Log, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+    def __init__(
+        self, store: EventStore, log: Log, clock: Clock, then: Callable[[], None] | None = None
+    ) -> None:
+        """``then`` is called by the writer after each write, before anyone is told of it."""
+        self._store, self._clock, self._then = store, clock, then
         self._types: Mapping[str, int] = {n: i for i, n in enumerate(log.manifest.event_types)}
         self._waiting: queue.Queue[_Batch | None] = queue.Queue(WAITING)
         self._door, self._closed = threading.Lock(), False
@@ -120,6 +123,8 @@ class Feedback:
     def _write_together(self, batches: Sequence[_Batch]) -> None:
         try:
             receipts = self._store.append([batch.events for batch in batches])
+            if self._then is not None:
+                self._then()
         except Exception as error:  # it is the callers' to handle; the writer must live on
             for batch in batches:
                 batch.done.set_exception(error)

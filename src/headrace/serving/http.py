@@ -34,7 +34,7 @@ def create_app(run: Path) -> FastAPI:
 
 def app_of(service: Service) -> FastAPI:
     """The server around a service; it closes the service when it stops."""
-    metrics = Metrics(service.version, service.store)
+    metrics = Metrics(service.version, service.store, service.interests)
     api = Api(service, metrics)
     guard = Middleware(Guard, max_body_bytes=service.settings.max_body_bytes, metrics=metrics)
 

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from ..behavior import EventStore
 from ..stages import Trace
+from .interests import Interests
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5, 1, 5)
 COUNTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
@@ -29,7 +30,7 @@ COUNTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 class Metrics:
     """One registry. A child is made once and kept: looking one up costs more than counting."""
 
-    def __init__(self, version: str, store: EventStore) -> None:
+    def __init__(self, version: str, store: EventStore, interests: Interests | None = None) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         bundle = Info("headrace_bundle", "The bundle that serves.", registry=self.registry)
@@ -50,6 +51,8 @@ class Metrics:
         )
         self.ready = Gauge("headrace_ready", "1 when warm.", registry=self.registry)
         self.registry.register(_OfStore(store))
+        if interests is not None:
+            self.registry.register(_OfInterests(interests))
         for outcome in ("accepted", "duplicate", "refused"):  # so that rates start at 0
             self._events(outcome)
 
@@ -112,3 +115,21 @@ class _OfStore(Collector):
         for reason in {"timeout", "connection", "disk", *store.degraded}:  # rates start at 0
             degraded.add_metric([reason], store.degraded[reason])
         yield degraded
+
+
+@final
+class _OfInterests(Collector):
+    """What the keeper of users' states counts itself."""
+
+    def __init__(self, interests: Interests) -> None:
+        self._interests = interests
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        unrolled = CounterMetricFamily(
+            "headrace_interests_unrolled",
+            "Users whose history was run through, by reason.",
+            labels=["reason"],
+        )
+        for reason in ("anonymous", "no state", "behind"):
+            unrolled.add_metric([reason], self._interests.unrolled[reason])
+        yield unrolled

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
@@ -19,7 +20,7 @@ from ..stages import Allocator, Plan, Trace, sequences_read
 from . import shelf
 from .cascade import Cascade
 from .clock import Clock
-from .interests import Interests
+from .interests import Interests, Rememberer
 from .reader import Reader, Reading
 from .shelf import Shelf
 from .slate import Slates
@@ -62,10 +63,10 @@ class Service:
         self.clock = Clock(settings.clock, store.last_ms)
         self.shelf = Shelf(cascade, log, store.items, changes)
         self.reader = Reader(log, store, settings, self.clock, targets)
-        self._interests = interests
+        self.interests = interests
         self._slates = Slates(log, tasks)
         self._allocator = allocator
-        self._sequences = sequences_read((cascade, allocator))
+        self._sequences = sequences_read(_readers(cascade, allocator, interests))
         self._observers: list[Callable[[Trace], None]] = [allocator.observe]
 
     @classmethod
@@ -81,6 +82,9 @@ class Service:
         kept = run / "events"
         store = app.serving.store.build(log, kept, app.schema_.key_events, writable=writable)
         changes = Journal(kept / CHANGES, shelf.KIND, writable=writable)
+        interests = None
+        if writable and app.serving.interests and isinstance(cascade.ranker, Rememberer):
+            interests = Interests.open(kept, cascade.ranker, cascade.builder, store, log)
         return cls(
             cascade,
             app.allocation.build(),
@@ -91,6 +95,7 @@ class Service:
             tasks=app.samples.tasks,
             targets=app.samples.targets,
             changes=changes,
+            interests=interests,
         )
 
     def __enter__(self) -> Service:
@@ -100,7 +105,9 @@ class Service:
         self.close()
 
     def close(self) -> None:
-        """Close the store and the journal of changes."""
+        """Close the store, the journal of changes, and users' states."""
+        if self.interests is not None:
+            self.interests.close()
         self.store.close()
         self.shelf.close()
 
@@ -144,8 +151,11 @@ class Service:
     def requests(self, readings: Sequence[Reading], store: BehaviorStore) -> Requests:
         """What the cascade is run on."""
         builder = self.shelf.cascade.builder
-        requests = builder.requests(self.reader.asked(readings, store), store, self._sequences)
-        return requests if self._interests is None else self._interests.attach(requests)
+        asked = self.reader.asked(readings, store)
+        requests = builder.requests(asked, store, self._sequences)
+        if self.interests is None:
+            return requests
+        return self.interests.attach(requests, lambda: builder.requests(asked, store))
 
     def plan(self, requests: Requests, k_B: Tensor, wider: int = 1) -> Plan:
         """The allocator's plan, made to yield ``k_B`` items a request (0: as many as it says)."""
@@ -199,6 +209,24 @@ class Service:
             if not len(rows):
                 break
         return [served[row] for row in range(len(requests))]
+
+
+@dataclass(frozen=True)
+class _WithState:
+    """A ranker that is given states."""
+
+    reads_sequences: Collection[str]
+
+
+def _readers(
+    cascade: Cascade, allocator: Allocator, interests: Interests | None
+) -> Sequence[object]:
+    """Who reads requests."""
+    if interests is None:
+        return cascade, allocator
+    ranker = _WithState(interests.ranker.reads_with_state)
+    others = *cascade.channels.values(), cascade.preranker, cascade.reranker, allocator
+    return *others, ranker
 
 
 def _alike(asks: Sequence[Ask]) -> list[list[int]]:

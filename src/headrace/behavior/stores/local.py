@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -120,13 +120,20 @@ class LocalStore:
                 self._intake.remember(admitted.ids)
         return admitted.receipts
 
-    def export(self) -> tuple[pl.DataFrame, int]:
+    def journal(self, after: int) -> Iterator[tuple[int, list[RawEvent]]]:
         if self._env is None:
-            return frame([]), 0
-        with self._env.read() as txn:
-            calls = [(bytes(k), bytes(v)) for k, v in txn.cursor(self._env.journal)]
-        mark = int.from_bytes(calls[-1][0], "big") if calls else 0
-        return frame([row for _, events in calls for row in orjson.loads(events)]), mark
+            return
+        with self._env.read() as txn, txn.cursor(self._env.journal) as cursor:
+            there = cursor.set_range((after + 1).to_bytes(8, "big"))
+            while there:
+                events = [RawEvent(*row) for row in orjson.loads(cursor.value())]
+                yield int.from_bytes(cursor.key(), "big"), events
+                there = cursor.next()
+
+    def export(self) -> tuple[pl.DataFrame, int]:
+        calls = list(self.journal(0))
+        mark = calls[-1][0] if calls else 0
+        return frame([event for _, events in calls for event in events]), mark
 
     def release(self, mark: int, log: Log) -> None:
         env = self._writer()
