@@ -10,11 +10,14 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..data import Hits, Ragged
 from ..ops import ragged
 from .age import NUM_AGES
 from .embedder import INITIAL_SD
+
+INITIAL_SHARPNESS = 10.0  # strangers, whose cosines are about 0 ± .25, weigh next to nothing
 
 
 @torch.no_grad()
@@ -75,23 +78,38 @@ def attend(logit_RHK: Tensor, value_RHKV: Tensor, real_RK: Tensor) -> Tensor:  #
     return torch.cat([mean_RHV, logit_RHK.logsumexp(-1, keepdim=True)], dim=-1).flatten(1)
 
 
+def direction(vector_ND: Tensor) -> Tensor:
+    """Vectors of length 1, by which a cosine is an inner product."""
+    return F.normalize(vector_ND, dim=-1)
+
+
 @final
 class ExactSearchUnit(nn.Module):
     """Multi-head target attention over found events, SIM (arXiv:2006.05639), eq. 6 and 7.
 
-    ``z = [e ; age]``, ``s_h = softmax_k((W_b z_k) · (W_a e_a))``, ``head_h = Σ_k s_hk z_k``. A
-    candidate that nothing was found for has a learned vector of its own. Departures: logits are
-    divided by the root of a head's width; with each head comes the log of its sum, see ``attend``.
+    ``z = [e ; age]``, ``s_h = softmax_k(λ_h (cos(W_b z_k, W_a e_a) - 1) + β_h(age_k))``,
+    ``head_h = Σ_k s_hk z_k``. A candidate that nothing was found for has a learned vector of its
+    own. Departures: a cosine, learned sharpness λ and W_b = W_a at first in place of an inner
+    product, so that like attends to like before anything is learned: among inner products of small
+    random vectors, which are all about 0, a few events in a hundred never make themselves heard;
+    a bias by age; with each head comes the log of its sum, see ``attend``.
     """
 
-    def __init__(self, dim: int, age_dim: int, heads: int, head_dim: int) -> None:
-        """``age_dim`` 0 leaves ages out."""
+    def __init__(
+        self, dim: int, age_dim: int, heads: int, head_dim: int, *, found: bool = False
+    ) -> None:
+        """``age_dim`` 0 leaves ages out; ``found``: the search says how near its events are."""
         super().__init__()
-        self.heads, self.scale = heads, head_dim**-0.5
+        self.heads = heads
         self.width = heads * (dim + age_dim + 1)
         self.age = nn.Parameter(torch.randn(NUM_AGES, age_dim) * INITIAL_SD)
+        self.age_bias = nn.Parameter(torch.zeros(NUM_AGES, heads if age_dim else 0))
         self.target = nn.Linear(dim, heads * head_dim, bias=False)
         self.event = nn.Linear(dim + age_dim, heads * head_dim, bias=False)
+        with torch.no_grad():
+            self.event.weight[:, :dim] = self.target.weight
+        self.sharpness = nn.Parameter(torch.full((heads,), INITIAL_SHARPNESS))
+        self.trust = nn.Parameter(torch.full((heads if found else 0,), INITIAL_SHARPNESS))
         self.nothing = nn.Parameter(torch.zeros(self.width))
 
     def forward(
@@ -101,17 +119,25 @@ class ExactSearchUnit(nn.Module):
         age_RK: Tensor,
         real_RK: Tensor,
         row_N: Tensor | None = None,
+        near_NK: Tensor | None = None,
     ) -> Tensor:  # (N, width)
         """Interest of each candidate in its row of events, row n by default.
 
-        ``age_RK`` are ids of ``age.buckets``.
+        ``age_RK`` are ids of ``age.buckets``; ``near_NK`` are the search's own cosines.
         """
         z_RKZ = torch.cat([event_RKD, self.age[age_RK]], dim=-1)
-        key_RHKD = self.event(z_RKZ).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        query_NHD = self.target(target_ND).unflatten(-1, (self.heads, -1)) * self.scale
+        key_RHKD = direction(self.event(z_RKZ).unflatten(-1, (self.heads, -1))).transpose(1, 2)
+        query_NHD = direction(self.target(target_ND).unflatten(-1, (self.heads, -1)))
         if row_N is not None:
             key_RHKD, z_RKZ, real_RK = key_RHKD[row_N], z_RKZ[row_N], real_RK[row_N]
-        logit_NHK = (key_RHKD @ query_NHD.unsqueeze(-1)).squeeze(-1)
+            age_RK = age_RK[row_N]
+        cosine_NHK = (key_RHKD @ query_NHD.unsqueeze(-1)).squeeze(-1)
+        # less 1: what equals the target counts one, and the log of the sum is that of a number
+        logit_NHK = self.sharpness.unsqueeze(1) * (cosine_NHK - 1)
+        if self.age_bias.shape[1]:
+            logit_NHK = logit_NHK + self.age_bias[age_RK].transpose(1, 2)
+        if near_NK is not None:
+            logit_NHK = logit_NHK + self.trust.unsqueeze(1) * (near_NK - 1).unsqueeze(1)
         value_N1KZ = z_RKZ.unsqueeze(1)
         interest_NX = attend(logit_NHK, value_N1KZ, real_RK)
         return torch.where(real_RK.any(1, keepdim=True), interest_NX, self.nothing)
