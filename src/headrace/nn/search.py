@@ -22,27 +22,43 @@ INITIAL_SHARPNESS = 10.0  # strangers, whose cosines are about 0 ± .25, weigh n
 
 @torch.no_grad()
 def nearest(
-    query_ND: Tensor, items: Ragged, key_ED: Tensor, events: Ragged, most: int, end_B: Tensor
-) -> tuple[Tensor, Tensor]:
+    query_ND: Tensor,
+    items: Ragged,
+    key_UD: Tensor,
+    events: Ragged,
+    most: int,
+    end_B: Tensor,
+    bias_E: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """The ``most`` events of each candidate's request with the largest inner products.
 
+    ``events`` are rows of ``key_UD``: many events share one. ``bias_E`` is added to the products.
     Only events before position ``end_B`` are looked at. Returns positions into the events
-    ``(N, K)``, and which of them are real ``(N, K) bool``: a short history has fewer. Request by
-    request, so that no history is padded to the longest.
+    ``(N, K)``, the products ``(N, K)``, and which of them are real ``(N, K) bool``: a short history
+    has fewer. Request by request, so that no history is padded to the longest.
     """
     longest = int((end_B - events.offsets[:-1]).max()) if len(events) else 0
     wanted = min(most, longest)
     at_NK = torch.zeros(len(query_ND), max(wanted, 1), dtype=torch.int64)
-    real_NK = torch.zeros(len(query_ND), max(wanted, 1), dtype=torch.bool)
+    near_NK = query_ND.new_zeros(at_NK.shape)
+    real_NK = torch.zeros(at_NK.shape, dtype=torch.bool)
     ends = items.offsets.tolist()
     for b, (start, end) in enumerate(zip(events.offsets.tolist(), end_B.tolist(), strict=False)):
         first, last, size = ends[b], ends[b + 1], min(wanted, end - start)
         if first == last or size <= 0:
             continue
-        score_ML = query_ND[first:last] @ key_ED[start:end].T
-        at_NK[first:last, :size] = start + score_ML.topk(size, dim=1).indices
+        row_L = events.values[start:end]
+        if len(key_UD) <= len(row_L):  # a product an item rather than a product an event
+            score_ML = (query_ND[first:last] @ key_UD.T).index_select(1, row_L)
+        else:
+            score_ML = query_ND[first:last] @ key_UD.index_select(0, row_L).T
+        if bias_E is not None:
+            score_ML += bias_E[start:end]
+        top = score_ML.topk(size, dim=1)
+        at_NK[first:last, :size] = start + top.indices
+        near_NK[first:last, :size] = top.values
         real_NK[first:last, :size] = True
-    return at_NK, real_NK
+    return at_NK, near_NK, real_NK
 
 
 def newest(hits: Hits, most: int) -> tuple[Tensor, Tensor]:

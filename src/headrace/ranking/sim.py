@@ -11,7 +11,6 @@ eq. 3 is divided by the sample's size; recent events go through DIN.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, final
 
 import torch
@@ -31,11 +30,10 @@ from ..nn.search import (
     attend,
     direction,
     gather,
-    nearest,
     newest,
 )
 from ..ops.embedding_rows import take_rows
-from ._lifelong import Lifelong, LongEvents, SearchConfig
+from ._lifelong import Found, Lifelong, LongEvents, SearchConfig
 
 PAIRS = 1024  # neighbouring events of a step from which the search learns what goes together
 
@@ -91,17 +89,19 @@ class SIM(Lifelong):
         """What the exact search unit makes of what was found."""
         if self.config.search == "hard":
             return self._hard(requests, candidates, target_ND)
-        return self._soft(self._search(requests, candidates), candidates, target_ND)
+        long = self.long_events(requests, apart=self.config.apart)
+        return self._soft(self._search(candidates, long), target_ND)
 
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """The ranker's loss, and the search's where it learns."""
         if self.config.search == "hard":
             return super().loss(batch)
         requests, candidates = batch.requests, batch.candidates
-        found = self._search(requests, candidates)
-        logit_NT = self.logits(requests, candidates, lambda e: self._soft(found, candidates, e))
+        long = self.long_events(requests, apart=self.config.apart)
+        found = self._search(candidates, long)
+        logit_NT = self.logits(requests, candidates, lambda e: self._soft(found, e))
         losses = task_losses(batch.sampled(logit_NT), batch, dict.fromkeys(self.tasks, 1.0))
-        search_NT = batch.sampled(self.soft(requests, candidates, found))
+        search_NT = batch.sampled(self.soft(candidates, long, found))
         share = dict.fromkeys(self.tasks, self.config.search_share)
         search = task_losses(search_NT, batch, share)
         losses |= {f"search_{task}": loss for task, loss in search.items()}
@@ -127,35 +127,14 @@ class SIM(Lifelong):
         event_PKD = gather(self.events(hits.item.values), at_PK)
         return self.exact(target_ND, event_PKD, buckets(age_PK), real_PK, hits.key)
 
-    @torch.no_grad()
-    def _search(self, requests: Requests, candidates: Candidates) -> Found:
-        long = self.long_events(requests, apart=self.config.apart)
-        query_NS = self.soft.queries(candidates.item_id.values)
-        key_ES = self.soft.keys(long.item.values)
-        at_NK, real_NK = nearest(
-            query_NS, candidates.item_id, key_ES, long.item, self.config.hits, long.end_B
-        )
-        near_NK = (gather(key_ES, at_NK) @ query_NS.unsqueeze(-1)).squeeze(-1)
-        item_NK, age_NK = gather(long.item.values, at_NK), gather(long.age_E, at_NK)
-        return Found(item_NK, buckets(age_NK), near_NK, real_NK, long)
+    def _search(self, candidates: Candidates, long: LongEvents) -> Found:
+        with torch.no_grad():
+            query_NS = self.soft.queries(candidates.item_id.values)
+        return self.search(candidates, long, self.config.hits, query_NS, self.soft.keys)
 
-    def _soft(self, found: Found, candidates: Candidates, target_ND: Tensor) -> Tensor:
-        event_NKD = self.events(found.item_NK.flatten()).unflatten(0, found.item_NK.shape)
-        return self.exact(
-            target_ND, event_NKD, found.age_NK, found.real_NK, near_NK=found.near_NK
-        )
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a soft search found: K events a candidate."""
-
-    item_NK: Tensor  # int64
-    age_NK: Tensor  # int64, of age.buckets
-    near_NK: Tensor  # cosines
-    real_NK: Tensor  # bool
-    long: LongEvents
+    def _soft(self, found: Found, target_ND: Tensor) -> Tensor:
+        event_NKD = self.events(found.item_NK)
+        return self.exact(target_ND, event_NKD, found.age_NK, found.real_NK, near_NK=found.near_NK)
 
 
 @final
@@ -205,11 +184,11 @@ class SoftSearch(nn.Module):
         )
 
     def forward(
-        self, requests: Requests, candidates: Candidates, found: Found
+        self, candidates: Candidates, long: LongEvents, found: Found
     ) -> Tensor:  # (N, T) logits
         """Predict from the long sequence alone."""
-        item = found.long.item
-        size_B = found.long.end_B - item.offsets[:-1]
+        item = long.item
+        size_B = long.end_B - item.offsets[:-1]
         sampled_BS = gather(item.values, self._draw(item, size_B, self.sample))
         target_NX, hit_NKX, event_BSX = self._vectors(
             candidates.item_id.values, found.item_NK, sampled_BS
