@@ -85,7 +85,7 @@ def tail_cut(column, less):
 def test_soft_search_learns_from_its_own_loss_alone(tiny_samples, batch):
     model = build(tiny_samples, search="soft")
     losses = model.loss(batch)
-    assert set(losses) == {"click", "buy", "search_click", "search_buy"}
+    assert set(losses) == {"click", "buy", "search_click", "search_buy", "search_next"}
     (losses["click"] + losses["buy"]).backward()
     assert all(p.grad is None for p in model.soft.parameters())
     sum(model.loss(batch).values()).backward()

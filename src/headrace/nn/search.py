@@ -17,6 +17,7 @@ from ..ops import ragged
 from .age import NUM_AGES
 from .embedder import INITIAL_SD
 
+CENTRE_STEP = 0.1  # of the way, each step
 INITIAL_SHARPNESS = 10.0  # strangers, whose cosines are about 0 ± .25, weigh next to nothing
 
 
@@ -100,6 +101,31 @@ def direction(vector_ND: Tensor) -> Tensor:
 
 
 @final
+class Centre(nn.Module):
+    """Takes from vectors the running mean of targets.
+
+    While they learn, embeddings drift together; what they then have in common would make all of
+    them alike.
+    """
+
+    mean: Tensor  # (D,)
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+
+    @torch.no_grad()
+    def follow(self, target_ND: Tensor) -> None:
+        """In training: move towards these targets."""
+        if self.training and len(target_ND):
+            self.mean.lerp_(target_ND.mean(0), CENTRE_STEP)
+
+    def forward(self, vector_ND: Tensor) -> Tensor:
+        """Any shape; gradients pass."""
+        return vector_ND - self.mean
+
+
+@final
 class ExactSearchUnit(nn.Module):
     """Multi-head target attention over found events, SIM (arXiv:2006.05639), eq. 6 and 7.
 
@@ -108,7 +134,7 @@ class ExactSearchUnit(nn.Module):
     own. Departures: a cosine, learned sharpness λ and W_b = W_a at first in place of an inner
     product, so that like attends to like before anything is learned: among inner products of small
     random vectors, which are all about 0, a few events in a hundred never make themselves heard;
-    a bias by age; with each head comes the log of its sum, see ``attend``.
+    vectors less the targets' mean in W_b and W_a; a bias by age; with each head comes the log of its sum, see ``attend``.
     """
 
     def __init__(
@@ -118,6 +144,7 @@ class ExactSearchUnit(nn.Module):
         super().__init__()
         self.heads = heads
         self.width = heads * (dim + age_dim + 1)
+        self.centre = Centre(dim)
         self.age = nn.Parameter(torch.randn(NUM_AGES, age_dim) * INITIAL_SD)
         self.age_bias = nn.Parameter(torch.zeros(NUM_AGES, heads if age_dim else 0))
         self.target = nn.Linear(dim, heads * head_dim, bias=False)
@@ -141,9 +168,13 @@ class ExactSearchUnit(nn.Module):
 
         ``age_RK`` are ids of ``age.buckets``; ``near_NK`` are the search's own cosines.
         """
-        z_RKZ = torch.cat([event_RKD, self.age[age_RK]], dim=-1)
-        key_RHKD = direction(self.event(z_RKZ).unflatten(-1, (self.heads, -1))).transpose(1, 2)
-        query_NHD = direction(self.target(target_ND).unflatten(-1, (self.heads, -1)))
+        self.centre.follow(target_ND)
+        age_RKA = self.age[age_RK]
+        z_RKZ = torch.cat([event_RKD, age_RKA], dim=-1)
+        inner_RKX = self.event(torch.cat([self.centre(event_RKD), age_RKA], dim=-1))
+        key_RHKD = direction(inner_RKX.unflatten(-1, (self.heads, -1))).transpose(1, 2)
+        inner_NX = self.target(self.centre(target_ND))
+        query_NHD = direction(inner_NX.unflatten(-1, (self.heads, -1)))
         if row_N is not None:
             key_RHKD, z_RKZ, real_RK = key_RHKD[row_N], z_RKZ[row_N], real_RK[row_N]
             age_RK = age_RK[row_N]

@@ -52,10 +52,10 @@ class ETA(Lifelong):
         """What the exact search unit makes of the events of nearest code."""
         long = self.long_events(requests, apart=self.config.apart)
         # codes of ±1: their inner product is the number of bits less twice the Hamming distance
-        code_NS = sim_hash(target_ND, self.planes)
+        code_NS = sim_hash(self.exact.centre(target_ND), self.planes)
         found = self.search(candidates, long, self.config.hits, code_NS, self._codes)
         event_NKD = self.events(found.item_NK)
         return self.exact(target_ND, event_NKD, found.age_NK, found.real_NK)
 
     def _codes(self, item_U: Tensor) -> Tensor:  # (U, bits)
-        return sim_hash(self.events(item_U), self.planes)
+        return sim_hash(self.exact.centre(self.events(item_U)), self.planes)

@@ -35,7 +35,7 @@ from ..nn.search import (
 from ..ops.embedding_rows import take_rows
 from ._lifelong import Found, Lifelong, LongEvents, SearchConfig
 
-PAIRS = 1024  # neighbouring events of a step from which the search learns what goes together
+PAIRS, GROUP = 4096, 512  # neighbouring events a step, from which the search learns too
 
 
 @final
@@ -214,17 +214,21 @@ class SoftSearch(nn.Module):
         return self.head(torch.cat([sum_NX, target_NX], dim=-1))
 
     def next_loss(self, requests: Requests) -> Tensor:
-        """Softmax cross-entropy of the next event against those of other draws."""
+        """Softmax cross-entropy of the next event against those of other draws, by groups."""
         item = requests.ragged(f"{self.long}.item")
         at_BS = self._draw(item, item.lengths - 1, PAIRS // max(len(requests), 1) + 1)
         at_P = at_BS[item.lengths > 1].flatten()
         if not len(at_P):
             return self.sharpness.sum() * 0
-        now_P, next_P = item.values[at_P], item.values[at_P + 1]
-        logit_PP = self.queries(now_P) @ self.keys(next_P).T * INITIAL_SHARPNESS
-        same_PP = (next_P == next_P.unsqueeze(1)).fill_diagonal_(False)
-        logit_PP = logit_PP.masked_fill(same_PP, -torch.inf)
-        return F.cross_entropy(logit_PP, torch.arange(len(at_P)))
+        at_P = at_P[torch.randperm(len(at_P))[:PAIRS]]
+        total = self.sharpness.new_zeros(())
+        for at_G in at_P.split(GROUP):
+            next_G = item.values[at_G + 1]
+            query_GX, key_GX = self.queries(item.values[at_G]), self.keys(next_G)
+            same_GG = (next_G == next_G.unsqueeze(1)).fill_diagonal_(False)
+            logit_GG = (INITIAL_SHARPNESS * query_GX @ key_GX.T).masked_fill(same_GG, -torch.inf)
+            total = total + F.cross_entropy(logit_GG, torch.arange(len(at_G)), reduction="sum")
+        return total / len(at_P)
 
     def _draw(self, item: Ragged, size_B: Tensor, most: int) -> Tensor:  # (B, most)
         """Places of events, drawn evenly from the first ``size_B`` of each row."""

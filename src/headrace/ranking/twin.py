@@ -2,10 +2,12 @@
 
 Both stages measure relevance alike: the search that keeps K of a lifetime of events uses the very
 parameters of the attention that then weighs them, so that it finds what attention would have
-looked at. ``α_h = (K W_h)(W_q q)ᵀ / √d + β_h`` with the events' inherent features projected once
-an event and their cross features one number a head (section 4.2); what differs from event to event
-here is its age. Stage 1 ranks by the sum of α over heads. Departure: with each head comes the log
-of its sum.
+looked at. In the paper ``α_h = (K W_h)(W_q q)ᵀ / √d + β_h``, with the events' inherent features
+projected once an event and their cross features one number a head (section 4.2); what differs from
+event to event here is its age. Stage 1 ranks by the sum of α over heads. Departures: a cosine of
+learned sharpness and W_h = W_q at first in place of the scaled inner product, of vectors less the
+targets' mean (``nn.search``), as a search that starts by chance finds nothing to learn from; with
+each head comes the log of its sum.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 from ..data import Candidates, Requests
 from ..features import FeatureSpace
 from ..nn.age import NUM_AGES, buckets
-from ..nn.search import INITIAL_SHARPNESS, attend, direction
+from ..nn.search import INITIAL_SHARPNESS, Centre, attend, direction
 from ._lifelong import Lifelong, SearchConfig
 
 
@@ -69,6 +71,7 @@ class TargetBehaviourAttention(nn.Module):
     def __init__(self, dim: int, heads: int, head_dim: int) -> None:
         super().__init__()
         self.heads = heads
+        self.centre = Centre(dim)
         split = heads * head_dim
         self.width = split + heads
         self.target = nn.Linear(dim, split, bias=False)
@@ -83,6 +86,7 @@ class TargetBehaviourAttention(nn.Module):
 
     def query(self, target_ND: Tensor) -> Tensor:  # (N, X)
         """What events are searched and weighed by."""
+        self.centre.follow(target_ND)
         return (self.sharpness * self._heads(self.target, target_ND)).flatten(1)
 
     def keys(self, event_ED: Tensor) -> Tensor:  # (E, X)
@@ -90,7 +94,7 @@ class TargetBehaviourAttention(nn.Module):
         return self._heads(self.event, event_ED).flatten(1)
 
     def _heads(self, side: nn.Linear, vector_ND: Tensor) -> Tensor:  # (..., H, X / H)
-        return direction(side(vector_ND).unflatten(-1, (self.heads, -1)))
+        return direction(side(self.centre(vector_ND)).unflatten(-1, (self.heads, -1)))
 
     def forward(
         self, query_NX: Tensor, event_NKD: Tensor, age_NK: Tensor, real_NK: Tensor
