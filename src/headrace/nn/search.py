@@ -134,7 +134,8 @@ class ExactSearchUnit(nn.Module):
     own. Departures: a cosine, learned sharpness λ and W_b = W_a at first in place of an inner
     product, so that like attends to like before anything is learned: among inner products of small
     random vectors, which are all about 0, a few events in a hundred never make themselves heard;
-    vectors less the targets' mean in W_b and W_a; a bias by age; with each head comes the log of its sum, see ``attend``.
+    vectors less the targets' mean in W_b and W_a; a bias by age; with each head comes the log of
+    its sum, see ``attend``.
     """
 
     def __init__(

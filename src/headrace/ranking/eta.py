@@ -53,9 +53,10 @@ class ETA(Lifelong):
         long = self.long_events(requests, apart=self.config.apart)
         # codes of ±1: their inner product is the number of bits less twice the Hamming distance
         code_NS = sim_hash(self.exact.centre(target_ND), self.planes)
-        found = self.search(candidates, long, self.config.hits, code_NS, self._codes)
+        found = self.search(candidates, long, self.config.hits, code_NS, self.codes)
         event_NKD = self.events(found.item_NK)
         return self.exact(target_ND, event_NKD, found.age_NK, found.real_NK)
 
-    def _codes(self, item_U: Tensor) -> Tensor:  # (U, bits)
+    def codes(self, item_U: Tensor) -> Tensor:  # (U, bits) of ±1
+        """What events are found by."""
         return sim_hash(self.exact.centre(self.events(item_U)), self.planes)

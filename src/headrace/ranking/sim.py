@@ -4,8 +4,11 @@ A general search unit keeps what matters to the candidate out of a lifelong hist
 unit attends to it. ``hard``: events of the candidate's category, one look-up a unique (user,
 category) of the request (the user behaviour tree of section 4.2). ``soft``: events with the largest
 inner products under embeddings of the search's own, trained beside by a CTR loss on a sample of the
-long sequence (eq. 2 to 4). Departures: exact top-k in place of ALSH; the relevance-weighted sum of
-eq. 3 is divided by the sample's size; recent events go through DIN.
+long sequence (eq. 2 to 4). Departures: exact top-k in place of ALSH; cosines, and softmax weights
+with the log of their sum in place of eq. 3's plain sum, in which thousands of strangers drown a few
+events that matter; those the search found enter that sum whole and the sample stands for the rest;
+the search also learns which event comes next; its cosines are told to the exact search unit; recent
+events go through DIN.
 """
 
 from __future__ import annotations
