@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from headrace.data import Hits, Ragged
 from headrace.nn.search import ExactSearchUnit, nearest, newest
@@ -24,12 +25,16 @@ def test_nearest_is_the_top_of_each_request(sizes, most):
     events = rows([e for _, e, _ in sizes], 4, seed=1)
     length_B = torch.tensor([min(e, cut) for _, e, cut in sizes])
     end_B = events.offsets[:-1] + length_B
-    at_NK, real_NK = nearest(items.values, items, events.values, events, most, end_B)
+    row = events.with_values(torch.randint(0, 5, (len(events.values),)))
+    key_UD, bias_E = rows([5], 4, seed=2).values, rows([len(row.values)], seed=3).values
+    at_NK, near_NK, real_NK = nearest(items.values, items, key_UD, row, most, end_B, bias_E)
+    product_EN = key_UD[row.values] @ items.values.T + bias_E.unsqueeze(1)
     for n, b in enumerate(items.row.tolist()):
         start, size = int(events.offsets[b]), int(length_B[b])
-        score = events.values[start : start + size] @ items.values[n]
+        score = product_EN[start : start + size, n]
         wanted = (start + score.argsort(descending=True)[:most]).tolist()
         assert at_NK[n][real_NK[n]].tolist() == wanted
+        torch.testing.assert_close(near_NK[n][real_NK[n]], product_EN[wanted, n])
 
 
 def test_newest_are_the_last_of_each_row():
@@ -42,16 +47,21 @@ def unit(age_dim=3, seed=0):
     torch.manual_seed(seed)
     made = ExactSearchUnit(dim=4, age_dim=age_dim, heads=2, head_dim=5)
     made.nothing.data.uniform_()
-    return made
+    made.age_bias.data.normal_()
+    made.centre.mean.normal_()
+    return made.eval()
 
 
 def by_hand(made, target_D, event_KD, age_K):
     z_KZ = torch.cat([event_KD, made.age[age_K]], dim=1)
-    query_HD = (made.target(target_D) * 5**-0.5).view(2, 5)
-    key_KHD = made.event(z_KZ).view(-1, 2, 5)
+    centred_KZ = z_KZ - F.pad(made.centre.mean, (0, z_KZ.shape[1] - 4))
+    query_HD = made.target(target_D - made.centre.mean).view(2, 5)
+    key_KHD = made.event(centred_KZ).view(-1, 2, 5)
     heads = []
     for h in range(2):
-        logit_K = key_KHD[:, h] @ query_HD[h]
+        cosine_K = F.cosine_similarity(key_KHD[:, h], query_HD[h], dim=1)
+        logit_K = made.sharpness[h] * (cosine_K - 1)
+        logit_K = logit_K + (made.age_bias[age_K, h] if made.age_bias.shape[1] else 0)
         heads += [torch.softmax(logit_K, dim=0) @ z_KZ, logit_K.exp().sum().log()[None]]
     return torch.cat(heads)
 

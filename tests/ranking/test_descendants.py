@@ -73,13 +73,14 @@ def test_twin_searches_by_the_logits_that_it_attends_by():
     unit = TargetBehaviourAttention(16, heads=4, head_dim=8)
     target, event = clustered(50, 16), clustered(2_000, 16, seed=1)
     age = torch.randint(0, 26, (2_000,))
-    query, key = unit.query(target), unit.keys(event, age)
+    unit.eval().age.data.normal_()
+    query, key, bias = unit.query(target), unit.keys(event), unit.age.sum(1)[age]
     items = Ragged(torch.arange(50), torch.tensor([0, 50]))
     events = Ragged(torch.arange(2_000), torch.tensor([0, 2_000]))
-    at, real = nearest(query, items, key, events, 100, events.offsets[1:])
-    q = unit.target(target).view(50, 4, 8) / math.sqrt(8)
-    k = unit.event(event).view(2_000, 4, 8)
-    alpha = torch.einsum("nhd,ehd->nhe", q, k) + unit.age[age].T
+    at, _, real = nearest(query, items, key, events, 100, events.offsets[1:], bias)
+    q = F.normalize(unit.target(target).view(50, 4, 8), dim=-1)
+    k = F.normalize(unit.event(event).view(2_000, 4, 8), dim=-1)
+    alpha = unit.sharpness * (torch.einsum("nhd,ehd->nhe", q, k) - 1) + unit.age[age].T
     exact = alpha.sum(1).topk(100).indices
     assert real.all()
     shared = [len(set(a.tolist()) & set(b.tolist())) for a, b in zip(at, exact, strict=True)]
@@ -91,7 +92,7 @@ def test_eta_finds_what_exact_attention_looks_at():
     plane = torch.randn(32, 256, generator=torch.Generator().manual_seed(0))
     items = Ragged(torch.arange(100), torch.tensor([0, 100]))
     events = Ragged(torch.arange(2_000), torch.tensor([0, 2_000]))
-    at, _ = nearest(
+    at, _, _ = nearest(
         sim_hash(target, plane), items, sim_hash(event, plane), events, 200, events.offsets[1:]
     )
     exact = (target @ event.T).topk(50).indices

@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from headrace.config import Kinds
-from headrace.data import Ragged
+from headrace.data import Ragged, Requests
 from headrace.errors import ConfigError
 from headrace.ranking.sim import SIM
+from headrace.training import Training
+from headrace.training.optim import Optimizer
+from tests.ranking import toy
 
 TASKS = ("click", "buy")
 
@@ -86,7 +89,7 @@ def tail_cut(column, less):
 def test_soft_search_learns_from_its_own_loss_alone(tiny_samples, batch):
     model = build(tiny_samples, search="soft")
     losses = model.loss(batch)
-    assert set(losses) == {"click", "buy", "search_click", "search_buy"}
+    assert set(losses) == {"click", "buy", "search_click", "search_buy", "search_next"}
     (losses["click"] + losses["buy"]).backward()
     assert all(p.grad is None for p in model.soft.parameters())
     sum(model.loss(batch).values()).backward()
@@ -110,3 +113,47 @@ def test_a_sequence_that_does_not_exist_is_named(tiny_samples):
 
 def test_it_is_found_by_its_kind():
     assert Kinds("headrace.ranking").find("sim") is SIM
+
+
+@pytest.mark.parametrize("kind", ["sim", "twin", "eta"])
+def test_like_finds_like_before_anything_is_learned(kind):
+    """A candidate's own category comes first among 60, from the first step on."""
+    settings = {"attend": ("category",)} | ({"search": "soft"} if kind == "sim" else {})
+    torch.manual_seed(0)
+    model = Kinds("headrace.ranking").find(kind).Config(**settings).build(planted(), ("click",))
+    item = torch.arange(1, 61)
+    if kind == "sim":
+        query, key = model.soft.queries(item), model.soft.keys(item)
+    elif kind == "twin":
+        query, key = model.unit.query(model.events(item)), model.unit.keys(model.events(item))
+    else:
+        query = key = model.codes(item)
+    assert ((query @ key.T).argmax(1) == item - 1).float().mean() >= 0.95
+
+
+def test_soft_search_finds_planted_substitutes():
+    """Categories 2k and 2k + 1 follow each other; no label says so."""
+    torch.manual_seed(0)
+    model = SIM.Config(search="soft", attend=("category",)).build(planted(), ("click",))
+    optimizer = Optimizer(model.soft, Training(table_learning_rate=0.05))
+    for _ in range(40):
+        first = torch.randint(0, 60, (8, 100))
+        walk = 1 + torch.stack([first, first ^ 1], dim=2).flatten(1)
+        lifetime = {"lifetime.item": Ragged.of(list(walk))}
+        none = Ragged.of([torch.zeros(0, dtype=torch.int64)] * 8)
+        requests = Requests(torch.ones(8), torch.ones(8), lifetime, torch.ones(8), none)
+        model.soft.next_loss(requests).backward()
+        optimizer.sum_rows()
+        optimizer.step(1.0)
+    item = torch.arange(60)
+    near = model.soft.queries(item + 1) @ model.soft.keys(item + 1).T
+    near.fill_diagonal_(-torch.inf)
+    assert (near.argmax(1) == item ^ 1).float().mean() >= 0.9
+
+
+def planted():
+    """60 items, each a category of its own."""
+    made = toy.space({}, {"category": torch.arange(61)}, dim=32)
+    sequences = {"history": {"length": 5}, "lifetime": {"length": 200}}
+    given = made.schema.model_dump() | {"sequences": sequences}
+    return replace(made, schema=type(made.schema).model_validate(given))

@@ -113,5 +113,12 @@ def distinct(*item: Tensor) -> tuple[Tensor, list[Tensor]]:
 
     A batch repeats items across histories and candidates; each is then encoded once.
     """
-    items_U, place = torch.unique(torch.cat(item), return_inverse=True)
-    return items_U, list(place.split([len(i) for i in item]))
+    every_N = torch.cat(item)
+    size = 1 + int(every_N.max()) if len(every_N) else 0
+    if size <= 4 * len(every_N):  # ticking off a list of all items is quicker than sorting
+        seen_I = torch.zeros(size, dtype=torch.bool).index_fill_(0, every_N, True)
+        items_U = torch.nonzero(seen_I)[:, 0]
+        place_N = (seen_I.cumsum(0) - 1).index_select(0, every_N)
+    else:
+        items_U, place_N = torch.unique(every_N, return_inverse=True)
+    return items_U, list(place_N.split([len(i) for i in item]))

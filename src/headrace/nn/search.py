@@ -10,36 +10,56 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..data import Hits, Ragged
 from ..ops import ragged
 from .age import NUM_AGES
 from .embedder import INITIAL_SD
 
+CENTRE_STEP = 0.1  # of the way, each step
+INITIAL_SHARPNESS = 10.0  # strangers, whose cosines are about 0 ± .25, weigh next to nothing
+
 
 @torch.no_grad()
 def nearest(
-    query_ND: Tensor, items: Ragged, key_ED: Tensor, events: Ragged, most: int, end_B: Tensor
-) -> tuple[Tensor, Tensor]:
+    query_ND: Tensor,
+    items: Ragged,
+    key_UD: Tensor,
+    events: Ragged,
+    most: int,
+    end_B: Tensor,
+    bias_E: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """The ``most`` events of each candidate's request with the largest inner products.
 
+    ``events`` are rows of ``key_UD``: many events share one. ``bias_E`` is added to the products.
     Only events before position ``end_B`` are looked at. Returns positions into the events
-    ``(N, K)``, and which of them are real ``(N, K) bool``: a short history has fewer. Request by
-    request, so that no history is padded to the longest.
+    ``(N, K)``, the products ``(N, K)``, and which of them are real ``(N, K) bool``: a short history
+    has fewer. Request by request, so that no history is padded to the longest.
     """
     longest = int((end_B - events.offsets[:-1]).max()) if len(events) else 0
     wanted = min(most, longest)
     at_NK = torch.zeros(len(query_ND), max(wanted, 1), dtype=torch.int64)
-    real_NK = torch.zeros(len(query_ND), max(wanted, 1), dtype=torch.bool)
+    near_NK = query_ND.new_zeros(at_NK.shape)
+    real_NK = torch.zeros(at_NK.shape, dtype=torch.bool)
     ends = items.offsets.tolist()
     for b, (start, end) in enumerate(zip(events.offsets.tolist(), end_B.tolist(), strict=False)):
         first, last, size = ends[b], ends[b + 1], min(wanted, end - start)
         if first == last or size <= 0:
             continue
-        score_ML = query_ND[first:last] @ key_ED[start:end].T
-        at_NK[first:last, :size] = start + score_ML.topk(size, dim=1).indices
+        row_L = events.values[start:end]
+        if len(key_UD) <= len(row_L):  # a product an item rather than a product an event
+            score_ML = (query_ND[first:last] @ key_UD.T).index_select(1, row_L)
+        else:
+            score_ML = query_ND[first:last] @ key_UD.index_select(0, row_L).T
+        if bias_E is not None:
+            score_ML += bias_E[start:end]
+        top = score_ML.topk(size, dim=1)
+        at_NK[first:last, :size] = start + top.indices
+        near_NK[first:last, :size] = top.values
         real_NK[first:last, :size] = True
-    return at_NK, real_NK
+    return at_NK, near_NK, real_NK
 
 
 def newest(hits: Hits, most: int) -> tuple[Tensor, Tensor]:
@@ -75,23 +95,65 @@ def attend(logit_RHK: Tensor, value_RHKV: Tensor, real_RK: Tensor) -> Tensor:  #
     return torch.cat([mean_RHV, logit_RHK.logsumexp(-1, keepdim=True)], dim=-1).flatten(1)
 
 
+def direction(vector_ND: Tensor) -> Tensor:
+    """Vectors of length 1, by which a cosine is an inner product."""
+    return F.normalize(vector_ND, dim=-1)
+
+
+@final
+class Centre(nn.Module):
+    """Takes from vectors the running mean of targets.
+
+    While they learn, embeddings drift together; what they then have in common would make all of
+    them alike.
+    """
+
+    mean: Tensor  # (D,)
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+
+    @torch.no_grad()
+    def follow(self, target_ND: Tensor) -> None:
+        """In training: move towards these targets."""
+        if self.training and len(target_ND):
+            self.mean.lerp_(target_ND.mean(0), CENTRE_STEP)
+
+    def forward(self, vector_ND: Tensor) -> Tensor:
+        """Any shape; gradients pass."""
+        return vector_ND - self.mean
+
+
 @final
 class ExactSearchUnit(nn.Module):
     """Multi-head target attention over found events, SIM (arXiv:2006.05639), eq. 6 and 7.
 
-    ``z = [e ; age]``, ``s_h = softmax_k((W_b z_k) · (W_a e_a))``, ``head_h = Σ_k s_hk z_k``. A
-    candidate that nothing was found for has a learned vector of its own. Departures: logits are
-    divided by the root of a head's width; with each head comes the log of its sum, see ``attend``.
+    ``z = [e ; age]``, ``s_h = softmax_k(λ_h (cos(W_b z_k, W_a e_a) - 1) + β_h(age_k))``,
+    ``head_h = Σ_k s_hk z_k``. A candidate that nothing was found for has a learned vector of its
+    own. Departures: a cosine, learned sharpness λ and W_b = W_a at first in place of an inner
+    product, so that like attends to like before anything is learned: among inner products of small
+    random vectors, which are all about 0, a few events in a hundred never make themselves heard;
+    vectors less the targets' mean in W_b and W_a; a bias by age; with each head comes the log of
+    its sum, see ``attend``.
     """
 
-    def __init__(self, dim: int, age_dim: int, heads: int, head_dim: int) -> None:
-        """``age_dim`` 0 leaves ages out."""
+    def __init__(
+        self, dim: int, age_dim: int, heads: int, head_dim: int, *, found: bool = False
+    ) -> None:
+        """``age_dim`` 0 leaves ages out; ``found``: the search says how near its events are."""
         super().__init__()
-        self.heads, self.scale = heads, head_dim**-0.5
+        self.heads = heads
         self.width = heads * (dim + age_dim + 1)
+        self.centre = Centre(dim)
         self.age = nn.Parameter(torch.randn(NUM_AGES, age_dim) * INITIAL_SD)
+        self.age_bias = nn.Parameter(torch.zeros(NUM_AGES, heads if age_dim else 0))
         self.target = nn.Linear(dim, heads * head_dim, bias=False)
         self.event = nn.Linear(dim + age_dim, heads * head_dim, bias=False)
+        with torch.no_grad():
+            self.event.weight[:, :dim] = self.target.weight
+        self.sharpness = nn.Parameter(torch.full((heads,), INITIAL_SHARPNESS))
+        self.trust = nn.Parameter(torch.full((heads if found else 0,), INITIAL_SHARPNESS))
         self.nothing = nn.Parameter(torch.zeros(self.width))
 
     def forward(
@@ -101,17 +163,29 @@ class ExactSearchUnit(nn.Module):
         age_RK: Tensor,
         real_RK: Tensor,
         row_N: Tensor | None = None,
+        near_NK: Tensor | None = None,
     ) -> Tensor:  # (N, width)
         """Interest of each candidate in its row of events, row n by default.
 
-        ``age_RK`` are ids of ``age.buckets``.
+        ``age_RK`` are ids of ``age.buckets``; ``near_NK`` are the search's own cosines.
         """
-        z_RKZ = torch.cat([event_RKD, self.age[age_RK]], dim=-1)
-        key_RHKD = self.event(z_RKZ).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        query_NHD = self.target(target_ND).unflatten(-1, (self.heads, -1)) * self.scale
+        self.centre.follow(target_ND)
+        age_RKA = self.age[age_RK]
+        z_RKZ = torch.cat([event_RKD, age_RKA], dim=-1)
+        inner_RKX = self.event(torch.cat([self.centre(event_RKD), age_RKA], dim=-1))
+        key_RHKD = direction(inner_RKX.unflatten(-1, (self.heads, -1))).transpose(1, 2)
+        inner_NX = self.target(self.centre(target_ND))
+        query_NHD = direction(inner_NX.unflatten(-1, (self.heads, -1)))
         if row_N is not None:
             key_RHKD, z_RKZ, real_RK = key_RHKD[row_N], z_RKZ[row_N], real_RK[row_N]
-        logit_NHK = (key_RHKD @ query_NHD.unsqueeze(-1)).squeeze(-1)
+            age_RK = age_RK[row_N]
+        cosine_NHK = (key_RHKD @ query_NHD.unsqueeze(-1)).squeeze(-1)
+        # less 1: what equals the target counts one, and the log of the sum is that of a number
+        logit_NHK = self.sharpness.unsqueeze(1) * (cosine_NHK - 1)
+        if self.age_bias.shape[1]:
+            logit_NHK = logit_NHK + self.age_bias[age_RK].transpose(1, 2)
+        if near_NK is not None:
+            logit_NHK = logit_NHK + self.trust.unsqueeze(1) * (near_NK - 1).unsqueeze(1)
         value_N1KZ = z_RKZ.unsqueeze(1)
         interest_NX = attend(logit_NHK, value_N1KZ, real_RK)
         return torch.where(real_RK.any(1, keepdim=True), interest_NX, self.nothing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, final
 
 import torch
 from pydantic import Field
@@ -14,8 +14,10 @@ from torch import Tensor
 from ..data import Candidates, Ragged, Requests
 from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
-from ..nn.embedder import Embedder
+from ..nn.age import buckets
+from ..nn.embedder import Embedder, distinct
 from ..nn.interest_mlp import SIDES, InterestMLP
+from ..nn.search import gather, nearest
 from ..ops import ragged
 from ._base import Ranker, RankerConfig
 
@@ -49,6 +51,17 @@ class LongEvents:
     item: Ragged  # (E,) int64, oldest first
     age_E: Tensor  # (E,) int64, ms before the request
     end_B: Tensor  # (B,) int64, where events that the recent sequence has begin
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found in the long sequence: K events a candidate."""
+
+    item_NK: Tensor  # int64
+    age_NK: Tensor  # int64, of age.buckets
+    near_NK: Tensor  # inner products with the candidate, bias included
+    real_NK: Tensor  # bool
 
 
 class Lifelong(Ranker):
@@ -96,9 +109,9 @@ class Lifelong(Ranker):
         long_NX = interest(target_ND)
         return self.body(self.embed, requests, candidates, item_NI, target_ND, event_ED, long_NX)
 
-    def events(self, item_E: Tensor) -> Tensor:  # (E, D)
-        """Vectors of events, of the item features that are attended to."""
-        return self.item_vectors(item_E)[0][:, self._attended]
+    def events(self, item: Tensor) -> Tensor:  # (..., D)
+        """Vectors of events, any shape, of the item features that are attended to."""
+        return self.item_vectors(item.flatten())[0][:, self._attended].unflatten(0, item.shape)
 
     def long_events(self, requests: Requests, *, apart: bool) -> LongEvents:
         """The long sequences; ``apart`` from the recent ones they end where those begin."""
@@ -110,6 +123,25 @@ class Lifelong(Ranker):
             recent_E = age_E <= item.spread(self.oldest(requests))
             end_B = end_B - ragged.segment_sum(recent_E.long(), item.offsets)
         return LongEvents(item, age_E, end_B)
+
+    @torch.no_grad()
+    def search(
+        self,
+        candidates: Candidates,
+        long: LongEvents,
+        most: int,
+        query_NS: Tensor,
+        keys: Callable[[Tensor], Tensor],
+        bias_E: Tensor | None = None,
+    ) -> Found:
+        """The ``most`` events of largest inner product; ``keys`` are made once a distinct item."""
+        items_U, [row_E] = distinct(long.item.values)
+        row = long.item.with_values(row_E)
+        at_NK, near_NK, real_NK = nearest(
+            query_NS, candidates.item_id, keys(items_U), row, most, long.end_B, bias_E
+        )
+        age_NK = buckets(gather(long.age_E, at_NK))
+        return Found(gather(long.item.values, at_NK), age_NK, near_NK, real_NK)
 
     def oldest(self, requests: Requests) -> Tensor:  # (B,) int64
         """Age in ms of the first event of the recent sequence; -1 if it is empty."""

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from ..data import Candidates, Requests
 from ..features import FeatureSpace
-from ..nn.age import buckets
-from ..nn.search import ExactSearchUnit, gather, nearest, sim_hash
+from ..nn.search import ExactSearchUnit, sim_hash
 from ._lifelong import Lifelong, SearchConfig
 
 
@@ -52,11 +51,12 @@ class ETA(Lifelong):
     def interest(self, requests: Requests, candidates: Candidates, target_ND: Tensor) -> Tensor:
         """What the exact search unit makes of the events of nearest code."""
         long = self.long_events(requests, apart=self.config.apart)
-        event_ED = self.events(long.item.values)
         # codes of ±1: their inner product is the number of bits less twice the Hamming distance
-        code_NS, code_ES = sim_hash(target_ND, self.planes), sim_hash(event_ED, self.planes)
-        at_NK, real_NK = nearest(
-            code_NS, candidates.item_id, code_ES, long.item, self.config.hits, long.end_B
-        )
-        age_NK = buckets(gather(long.age_E, at_NK))
-        return self.exact(target_ND, gather(event_ED, at_NK), age_NK, real_NK)
+        code_NS = sim_hash(self.exact.centre(target_ND), self.planes)
+        found = self.search(candidates, long, self.config.hits, code_NS, self.codes)
+        event_NKD = self.events(found.item_NK)
+        return self.exact(target_ND, event_NKD, found.age_NK, found.real_NK)
+
+    def codes(self, item_U: Tensor) -> Tensor:  # (U, bits) of ±1
+        """What events are found by."""
+        return sim_hash(self.exact.centre(self.events(item_U)), self.planes)

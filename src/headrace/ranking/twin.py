@@ -2,10 +2,12 @@
 
 Both stages measure relevance alike: the search that keeps K of a lifetime of events uses the very
 parameters of the attention that then weighs them, so that it finds what attention would have
-looked at. ``α_h = (K W_h)(W_q q)ᵀ / √d + β_h`` with the events' inherent features projected once
-an event and their cross features one number a head (section 4.2); what differs from event to event
-here is its age. Stage 1 ranks by the sum of α over heads. Departure: with each head comes the log
-of its sum.
+looked at. In the paper ``α_h = (K W_h)(W_q q)ᵀ / √d + β_h``, with the events' inherent features
+projected once an event and their cross features one number a head (section 4.2); what differs from
+event to event here is its age. Stage 1 ranks by the sum of α over heads. Departures: a cosine of
+learned sharpness and W_h = W_q at first in place of the scaled inner product, of vectors less the
+targets' mean (``nn.search``), as a search that starts by chance finds nothing to learn from; with
+each head comes the log of its sum.
 """
 
 from __future__ import annotations
@@ -19,8 +21,7 @@ from torch import Tensor, nn
 from ..data import Candidates, Requests
 from ..features import FeatureSpace
 from ..nn.age import NUM_AGES, buckets
-from ..nn.embedder import INITIAL_SD
-from ..nn.search import attend, gather, nearest
+from ..nn.search import INITIAL_SHARPNESS, Centre, attend, direction
 from ._lifelong import Lifelong, SearchConfig
 
 
@@ -49,51 +50,60 @@ class TWIN(Lifelong):
     def interest(self, requests: Requests, candidates: Candidates, target_ND: Tensor) -> Tensor:
         """Attention over the events of largest α."""
         long = self.long_events(requests, apart=self.config.apart)
-        event_ED, age_E = self.events(long.item.values), buckets(long.age_E)
-        query_NX, key_EX = self.unit.query(target_ND), self.unit.keys(event_ED, age_E)
-        at_NK, real_NK = nearest(
-            query_NX, candidates.item_id, key_EX, long.item, self.config.hits, long.end_B
+        query_NX = self.unit.query(target_ND)
+        age_bias_E = self.unit.age.detach().sum(1)[buckets(long.age_E)]
+        found = self.search(
+            candidates, long, self.config.hits, query_NX.detach(), self._keys, age_bias_E
         )
-        return self.unit(query_NX, gather(key_EX, at_NK), gather(event_ED, at_NK), real_NK)
+        return self.unit(query_NX, self.events(found.item_NK), found.age_NK, found.real_NK)
+
+    def _keys(self, item_U: Tensor) -> Tensor:  # (U, X)
+        return self.unit.keys(self.events(item_U))
 
 
 @final
 class TargetBehaviourAttention(nn.Module):
-    """Multi-head attention whose logits, summed over heads, are one inner product.
+    """Multi-head attention whose logits, summed over heads, are one inner product and a bias.
 
-    A query is ``[q_1 .. q_H, 1 .. 1] `` and a key ``[k_1 .. k_H, β_1 .. β_H]``.
+    ``α_h = λ_h (cos(W_h e, W_q q) - 1) + β_h(age)``: the query carries λ.
     """
 
     def __init__(self, dim: int, heads: int, head_dim: int) -> None:
         super().__init__()
-        self.heads, self.scale = heads, head_dim**-0.5
-        self.split = heads * head_dim  # of queries and keys: what is inherent, what is cross
-        self.width = self.split + heads
-        self.target = nn.Linear(dim, self.split, bias=False)
-        self.event = nn.Linear(dim, self.split, bias=False)
+        self.heads = heads
+        self.centre = Centre(dim)
+        split = heads * head_dim
+        self.width = split + heads
+        self.target = nn.Linear(dim, split, bias=False)
+        self.event = nn.Linear(dim, split, bias=False)
         with torch.no_grad():
             self.event.weight.copy_(self.target.weight)  # like finds like from the start
-        self.value = nn.Linear(dim, self.split, bias=False)
+        self.value = nn.Linear(dim, split, bias=False)
         self.out = nn.Linear(self.width, self.width, bias=False)
-        self.age = nn.Parameter(torch.randn(NUM_AGES, heads) * INITIAL_SD)
+        self.sharpness = nn.Parameter(torch.full((heads, 1), INITIAL_SHARPNESS))
+        self.age = nn.Parameter(torch.zeros(NUM_AGES, heads))  # 0: not to search by chance
         self.nothing = nn.Parameter(torch.zeros(self.width))
 
     def query(self, target_ND: Tensor) -> Tensor:  # (N, X)
         """What events are searched and weighed by."""
-        query_NX = self.target(target_ND) * self.scale
-        return torch.cat([query_NX, query_NX.new_ones(len(query_NX), self.heads)], dim=1)
+        self.centre.follow(target_ND)
+        return (self.sharpness * self._heads(self.target, target_ND)).flatten(1)
 
-    def keys(self, event_ED: Tensor, age_E: Tensor) -> Tensor:  # (E, X)
+    def keys(self, event_ED: Tensor) -> Tensor:  # (E, X)
         """What events are found by."""
-        return torch.cat([self.event(event_ED), self.age[age_E]], dim=1)
+        return self._heads(self.event, event_ED).flatten(1)
+
+    def _heads(self, side: nn.Linear, vector_ND: Tensor) -> Tensor:  # (..., H, X / H)
+        return direction(side(self.centre(vector_ND)).unflatten(-1, (self.heads, -1)))
 
     def forward(
-        self, query_NX: Tensor, key_NKX: Tensor, event_NKD: Tensor, real_NK: Tensor
+        self, query_NX: Tensor, event_NKD: Tensor, age_NK: Tensor, real_NK: Tensor
     ) -> Tensor:  # (N, width)
         """Attend to found events; a candidate without any has a learned vector of its own."""
-        product_NKX = query_NX.unsqueeze(1) * key_NKX
-        inherent_NKH = product_NKX[..., : self.split].unflatten(-1, (self.heads, -1)).sum(-1)
-        logit_NHK = (inherent_NKH + product_NKX[..., self.split :]).transpose(1, 2)
+        key_NHKX = self._heads(self.event, event_NKD).transpose(1, 2)
+        query_NHX = query_NX.unflatten(1, (self.heads, -1))
+        alike_NHK = (key_NHKX @ query_NHX.unsqueeze(-1)).squeeze(-1)
+        logit_NHK = alike_NHK - self.sharpness + self.age[age_NK].transpose(1, 2)
         value_NHKV = self.value(event_NKD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         found_NHV = attend(logit_NHK, value_NHKV, real_NK)
         return torch.where(real_NK.any(1, keepdim=True), self.out(found_NHV), self.nothing)

@@ -58,11 +58,13 @@ PRESETS: Mapping[str, Settings] = {
     "long_term": _LONG_TERM,
     # ... of which only items of the same style tell
     "styles": {**_LONG_TERM, "long_term": {"strength": 1.2, "ring": 120, "styles": 4}},
-    # ... in other categories that serve the same need; the own one not shown before
+    # ... in other categories that serve the same need; the own one not shown before. A round is
+    # 4,600 events, and there are not quite four of them
     "substitutes": {
         **_LONG_TERM,
-        "catalogue": {"items": 40_000, "tree": (20, 40), "category_skew": 0.2, "zipf": 0.7},
-        "long_term": {"strength": 1.2, "ring": 92},
+        "catalogue": {"items": 20_000, "tree": (8, 24), "category_skew": 0.2, "zipf": 0.7},
+        "slate": {"pages": 60, "pool": 10, "skill": 0.0, "lasting": 0.0, "seasonal": 0.0},
+        "long_term": {"strength": 1.2, "ring": 36},
         "substitutes": {"span": 4},
     },
     # ... that grows stale: nine rounds of 1,900 events, of which the last three or so still hold
