@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from headrace.data import Hits, Ragged
-from headrace.nn.search import ExactSearchUnit, nearest, newest
+from headrace.data import Ragged
+from headrace.nn.search import ExactSearchUnit, nearest
+from headrace.ops.target_attention import Rows
 
 
 def rows(lengths, dim=None, seed=0):
@@ -35,12 +36,6 @@ def test_nearest_is_the_top_of_each_request(sizes, most):
         wanted = (start + score.argsort(descending=True)[:most]).tolist()
         assert at_NK[n][real_NK[n]].tolist() == wanted
         torch.testing.assert_close(near_NK[n][real_NK[n]], product_EN[wanted, n])
-
-
-def test_newest_are_the_last_of_each_row():
-    item = Ragged.sized(torch.arange(6), torch.tensor([4, 0, 2]))
-    at_PK, real_PK = newest(Hits(torch.zeros(0), item, item, item), 3)
-    assert [at_PK[p][real_PK[p]].tolist() for p in range(3)] == [[1, 2, 3], [], [4, 5]]
 
 
 def unit(age_dim=3, seed=0):
@@ -97,10 +92,22 @@ def test_no_events_at_all():
     assert torch.equal(out, made.nothing.expand(2, -1))
 
 
-def test_candidates_of_one_key_share_its_row():
-    made = unit()
-    event, age = torch.randn(2, 3, 4), torch.randint(0, 26, (2, 3))
-    real = torch.ones(2, 3, dtype=torch.bool)
-    target, key = torch.randn(4, 4), torch.tensor([1, 0, 1, 1])
-    shared = made(target, event, age, real, key)
-    torch.testing.assert_close(shared, made(target, event[key], age[key], real[key]))
+@pytest.mark.parametrize("age_dim", [0, 3])
+def test_packed_rows_are_the_padded_ones(age_dim):
+    made = unit(age_dim)
+    start, length = torch.tensor([2, 0, 2, 5, 7]), torch.tensor([3, 2, 3, 0, 1])
+    event, age = torch.randn(8, 4, requires_grad=True), torch.randint(0, 26, (8,))
+    target = torch.randn(5, 4)
+    real = torch.arange(3) < length.unsqueeze(1)
+    at = (start.unsqueeze(1) + torch.arange(3)).clamp(max=7)
+    padded = made(target, event[at], age[at], real)
+    packed = made.packed(target, event, age, Rows(start, length))
+    torch.testing.assert_close(packed, padded)
+    grads = [torch.autograd.grad(out.square().sum(), event)[0] for out in (packed, padded)]
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-4)
+
+
+def test_packed_without_any_event():
+    made, none = unit(), torch.zeros(2, dtype=torch.int64)
+    out = made.packed(torch.randn(2, 4), torch.zeros(0, 4), none[:0], Rows(none, none))
+    assert torch.equal(out, made.nothing.expand(2, -1))

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data import Hits, Ragged
+from ..data import Ragged
 from ..ops import ragged
+from ..ops.target_attention import Rows
 from .age import NUM_AGES
 from .embedder import INITIAL_SD
 
@@ -62,13 +63,6 @@ def nearest(
     return at_NK, near_NK, real_NK
 
 
-def newest(hits: Hits, most: int) -> tuple[Tensor, Tensor]:
-    """The ``most`` newest events of each row of hits: positions ``(P, K)`` and which are real."""
-    size = len(hits.item.values)
-    longest = min(most, int(hits.item.lengths.max()) if len(hits.item) else 0)
-    return ragged.pad(torch.arange(size), hits.item.offsets, max(longest, 1))
-
-
 def gather(value_E: Tensor, at: Tensor) -> Tensor:
     """``value_E[at]``; zeros where there is no event at all to point at."""
     return value_E[at] if len(value_E) else value_E.new_zeros(*at.shape, *value_E.shape[1:])
@@ -93,6 +87,22 @@ def attend(logit_RHK: Tensor, value_RHKV: Tensor, real_RK: Tensor) -> Tensor:  #
     if not logit_RHK.shape[-1]:
         return torch.cat([mean_RHV, mean_RHV.new_zeros(*mean_RHV.shape[:2], 1)], -1).flatten(1)
     return torch.cat([mean_RHV, logit_RHK.logsumexp(-1, keepdim=True)], dim=-1).flatten(1)
+
+
+def attend_rows(logit_PH: Tensor, value_PV: Tensor, offsets: Tensor) -> Tensor:  # (N, H * (V + 1))
+    """``attend`` over N ragged rows of pairs; an empty row gets some finite vector."""
+    row_P = ragged.rows_of(offsets, len(logit_PH))
+    lowest = torch.finfo(logit_PH.dtype).min
+    top_NH = logit_PH.new_full((len(offsets) - 1, logit_PH.shape[1]), lowest).scatter_reduce(
+        0, row_P.unsqueeze(1).expand_as(logit_PH), logit_PH.detach(), "amax"
+    )
+    exp_PH = (logit_PH - top_NH.index_select(0, row_P)).exp()
+    total_NH = ragged.segment_sum(exp_PH, offsets)
+    share_PH = exp_PH / total_NH.index_select(0, row_P)
+    mean_NHV = ragged.segment_sum(share_PH.unsqueeze(2) * value_PV.unsqueeze(1), offsets)
+    some_NH = total_NH > 0
+    number_NH = torch.where(some_NH, total_NH, 1).log() + top_NH.where(some_NH, 0)
+    return torch.cat([mean_NHV, number_NH.unsqueeze(2)], dim=2).flatten(1)
 
 
 def direction(vector_ND: Tensor) -> Tensor:
@@ -159,33 +169,53 @@ class ExactSearchUnit(nn.Module):
     def forward(
         self,
         target_ND: Tensor,
-        event_RKD: Tensor,
-        age_RK: Tensor,
-        real_RK: Tensor,
-        row_N: Tensor | None = None,
+        event_NKD: Tensor,
+        age_NK: Tensor,
+        real_NK: Tensor,
         near_NK: Tensor | None = None,
     ) -> Tensor:  # (N, width)
-        """Interest of each candidate in its row of events, row n by default.
+        """Interest of each candidate in its own row of events.
 
-        ``age_RK`` are ids of ``age.buckets``; ``near_NK`` are the search's own cosines.
+        ``age_NK`` are ids of ``age.buckets``; ``near_NK`` are the search's own cosines.
         """
         self.centre.follow(target_ND)
-        age_RKA = self.age[age_RK]
-        z_RKZ = torch.cat([event_RKD, age_RKA], dim=-1)
-        inner_RKX = self.event(torch.cat([self.centre(event_RKD), age_RKA], dim=-1))
-        key_RHKD = direction(inner_RKX.unflatten(-1, (self.heads, -1))).transpose(1, 2)
-        inner_NX = self.target(self.centre(target_ND))
-        query_NHD = direction(inner_NX.unflatten(-1, (self.heads, -1)))
-        if row_N is not None:
-            key_RHKD, z_RKZ, real_RK = key_RHKD[row_N], z_RKZ[row_N], real_RK[row_N]
-            age_RK = age_RK[row_N]
-        cosine_NHK = (key_RHKD @ query_NHD.unsqueeze(-1)).squeeze(-1)
-        # less 1: what equals the target counts one, and the log of the sum is that of a number
-        logit_NHK = self.sharpness.unsqueeze(1) * (cosine_NHK - 1)
-        if self.age_bias.shape[1]:
-            logit_NHK = logit_NHK + self.age_bias[age_RK].transpose(1, 2)
+        z_NKZ, key_NKHD = self._events(event_NKD, age_NK)
+        query_NHD, key_NHKD = self._queries(target_ND), key_NKHD.transpose(-3, -2)
+        cosine_NHK = (key_NHKD @ query_NHD.unsqueeze(-1)).squeeze(-1)
+        logit_NHK = self._logits(cosine_NHK.transpose(1, 2), age_NK).transpose(1, 2)
         if near_NK is not None:
             logit_NHK = logit_NHK + self.trust.unsqueeze(1) * (near_NK - 1).unsqueeze(1)
-        value_N1KZ = z_RKZ.unsqueeze(1)
-        interest_NX = attend(logit_NHK, value_N1KZ, real_RK)
-        return torch.where(real_RK.any(1, keepdim=True), interest_NX, self.nothing)
+        value_N1KZ = z_NKZ.unsqueeze(1)
+        interest_NX = attend(logit_NHK, value_N1KZ, real_NK)
+        return torch.where(real_NK.any(1, keepdim=True), interest_NX, self.nothing)
+
+    def packed(
+        self, target_ND: Tensor, event_ED: Tensor, age_E: Tensor, rows: Rows
+    ) -> Tensor:  # (N, width)
+        """The same over rows of very different lengths, pair by pair: nothing is padded."""
+        self.centre.follow(target_ND)
+        z_EZ, key_EHD = self._events(event_ED, age_E)
+        query_NHD = self._queries(target_ND)
+        offsets = torch.cat([rows.length_N.new_zeros(1), rows.length_N.cumsum(0)])
+        row_P = ragged.rows_of(offsets, int(offsets[-1]))
+        at_P = rows.start_N[row_P] + torch.arange(len(row_P)) - offsets[:-1][row_P]
+        cosine_PH = (key_EHD.index_select(0, at_P) * query_NHD.index_select(0, row_P)).sum(-1)
+        logit_PH = self._logits(cosine_PH, age_E[at_P])
+        interest_NX = attend_rows(logit_PH, z_EZ.index_select(0, at_P), offsets)
+        return torch.where(rows.length_N.unsqueeze(1) > 0, interest_NX, self.nothing)
+
+    def _events(self, event_XD: Tensor, age_X: Tensor) -> tuple[Tensor, Tensor]:
+        """What is summed, ``(..., Z)``, and keys of length 1, ``(..., H, D)``."""
+        age_XA = self.age[age_X]
+        inner_XX = self.event(torch.cat([self.centre(event_XD), age_XA], dim=-1))
+        z_XZ = torch.cat([event_XD, age_XA], dim=-1)
+        return z_XZ, direction(inner_XX.unflatten(-1, (self.heads, -1)))
+
+    def _queries(self, target_ND: Tensor) -> Tensor:  # (N, H, D)
+        inner_NX = self.target(self.centre(target_ND))
+        return direction(inner_NX.unflatten(-1, (self.heads, -1)))
+
+    def _logits(self, cosine_XH: Tensor, age_X: Tensor) -> Tensor:  # (..., H)
+        # less 1: what equals the target counts one, and the log of the sum is that of a number
+        logit_XH = self.sharpness * (cosine_XH - 1)
+        return logit_XH + self.age_bias[age_X] if self.age_bias.shape[1] else logit_XH

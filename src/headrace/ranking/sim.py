@@ -33,9 +33,10 @@ from ..nn.search import (
     attend,
     direction,
     gather,
-    newest,
 )
+from ..ops import ragged
 from ..ops.embedding_rows import take_rows
+from ..ops.target_attention import Rows
 from ._lifelong import Found, Lifelong, LongEvents, SearchConfig
 
 PAIRS, GROUP = 4096, 512  # neighbouring events a step, from which the search learns too
@@ -123,14 +124,16 @@ class SIM(Lifelong):
         hits = candidates.hits
         if hits is None:
             raise ValueError("sim reads hits; make candidates with hits=True")
-        at_PK, real_PK = newest(hits, self.config.hits)
-        age_PK = gather(hits.age_ms.values, at_PK)
-        if self.config.apart:
+        offsets, age_E = hits.item.offsets, hits.age_ms.values
+        end_P = offsets[1:]
+        if self.config.apart:  # oldest first: what the recent sequence has is at the end
             request_P = torch.zeros(len(hits.item), dtype=torch.int64)
             request_P[hits.key] = candidates.item_id.row
-            real_PK = real_PK & (age_PK > self.oldest(requests)[request_P].unsqueeze(1))
-        event_PKD = gather(self.events(hits.item.values), at_PK)
-        return self.exact(target_ND, event_PKD, buckets(age_PK), real_PK, hits.key)
+            recent_E = age_E <= hits.item.spread(self.oldest(requests)[request_P])
+            end_P = end_P - ragged.segment_sum(recent_E.long(), offsets)
+        start_P = torch.maximum(offsets[:-1], end_P - self.config.hits)
+        rows = Rows(start_P[hits.key], (end_P - start_P)[hits.key])
+        return self.exact.packed(target_ND, self.events(hits.item.values), buckets(age_E), rows)
 
     def _search(self, candidates: Candidates, long: LongEvents) -> Found:
         with torch.no_grad():
