@@ -6,7 +6,7 @@ dimensions and hidden layers; per seed, both the weights' start and the drawn ne
 
     python -m benchmarks.rankers [--seeds 1] [--days 30] [--only din mlp] [--add]
 
-``esmm`` is not among them: it needs a click before the purchase, and this log has purchases only.
+``mimn`` and soft search take long and are run when named. ``esmm`` is not among them: it needs a click before the purchase, and this log has purchases only.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from headrace.training import Trainer
 Array = NDArray[Any]
 EXAMPLE = Path("examples/complete_journey.toml")
 LONG = 500  # events that soft search and memories read: more takes hours
+SLOW = ("mimn", "sim soft")
 HEAVY = 1_000  # events of a household that count as many
 DIN = {"history": "recent", "attend": ("item", "category", "type"), "attention": (16,)}
 DIEN = {"history": "recent", "attend": ("item", "category", "type")}
@@ -127,7 +128,7 @@ def main() -> None:
     )
     base = run.samples()
     out = saved(options.days, options.seeds) if options.add else {}
-    for name in options.only or VARIANTS:
+    for name in options.only or [name for name in VARIANTS if name not in SLOW]:
         rows = [one(run, base, name, seed) for seed in range(1, options.seeds + 1)]
         out[name] = {
             key: {
