@@ -6,7 +6,8 @@ dimensions and hidden layers; per seed, both the weights' start and the drawn ne
 
     python -m benchmarks.rankers [--seeds 1] [--days 30] [--only din mlp] [--add]
 
-``mimn`` and soft search take long and are run when named. ``esmm`` is not among them: it needs a click before the purchase, and this log has purchases only.
+``mimn`` and soft search take long and are run when named. ``esmm`` is not among them: it needs a
+click before the purchase, and this log has purchases only.
 """
 
 from __future__ import annotations
