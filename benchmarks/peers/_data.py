@@ -64,3 +64,16 @@ class Data:
         at_NL = np.minimum((end_N - kept_N)[:, None] + column_L, max(len(self.event_E) - 1, 0))
         item_NL = np.where(column_L < kept_N[:, None], self.event_E[at_NL], 0)
         return item_NL.astype(np.int64), kept_N
+
+    def columns(self, rows: Array, length: int) -> dict[str, Array]:
+        """Samples as peers with padded histories name their columns."""
+        item_N = self.item_N[rows]
+        item_NL, length_N = self.histories(rows, length)
+        return {
+            "user": self.user_N[rows],
+            "item": item_N,
+            "category": self.category_I[item_N],
+            "hist_item": item_NL,
+            "hist_category": self.category_I[item_NL],
+            "length": length_N,
+        }

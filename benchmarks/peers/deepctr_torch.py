@@ -62,16 +62,7 @@ class DeepCTR(Stepper):
 
     def batch(self, rows: Array) -> Any:
         """Its matrix of floats, and the labels."""
-        item_NL, length_N = self.data.histories(rows, self.length)
-        item_N = self.data.item_N[rows]
-        columns = {
-            "user": self.data.user_N[rows],
-            "item": item_N,
-            "category": self.data.category_I[item_N],
-            "hist_item": item_NL,
-            "hist_category": self.data.category_I[item_NL],
-            "length": length_N,
-        }
+        columns = self.data.columns(rows, self.length)
         parts = [columns[name].reshape(len(rows), -1) for name in self.names]
         matrix = np.concatenate(parts, axis=1).astype(np.float32)
         return torch.from_numpy(matrix), torch.from_numpy(self.data.label_N[rows])

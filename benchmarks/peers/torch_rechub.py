@@ -75,17 +75,9 @@ class TorchRechub(Stepper):
 
     def batch(self, rows: Array) -> Any:
         """Its columns, and the labels."""
-        item_NL, _ = self.data.histories(rows, self.length)
-        item_N = self.data.item_N[rows]
-        columns = {
-            "user": self.data.user_N[rows],
-            "item": item_N,
-            "category": self.data.category_I[item_N],
-            "hist_item": item_NL,
-            "hist_category": self.data.category_I[item_NL],
-            "neg_item": item_NL,
-            "neg_category": self.data.category_I[item_NL],
-        }
+        columns = self.data.columns(rows, self.length)
+        del columns["length"]
+        columns |= {f"neg_{name}": columns[f"hist_{name}"] for name in ("item", "category")}
         tensors = {name: torch.from_numpy(column) for name, column in columns.items()}
         return tensors, torch.from_numpy(self.data.label_N[rows])
 

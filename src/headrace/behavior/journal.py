@@ -7,7 +7,6 @@ as a whole or not at all: whatever stood in one call is one record.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import zlib
@@ -18,6 +17,7 @@ import orjson
 
 from ..errors import DataError
 from .base import StoreError
+from .claim import claim
 
 FORMAT = 1
 _CRC_CHARS = 8
@@ -35,7 +35,7 @@ class Journal:
         ahead raises DataError with its offset, as does a second writer.
         """
         self.path = path
-        self._file = _open(path) if writable else None
+        self._file = claim(path, path) if writable else None
         try:
             self.records, self._size, torn = _read(path, kind) if path.exists() else ([], 0, 0)
             if self._file is not None:
@@ -94,20 +94,6 @@ class Journal:
                 os.ftruncate(self._file, self._size)
             except OSError as error:
                 logger.error("%s: a failed write stays until the next (%s)", self.path, error)
-
-
-def _open(path: Path) -> int:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        raise DataError(f"{path}: another server is writing it; stop that one first") from None
-    return file
 
 
 def _read(path: Path, kind: str) -> tuple[list[Any], int, int]:

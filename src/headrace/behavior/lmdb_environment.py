@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from collections.abc import Callable, Generator
@@ -15,6 +14,7 @@ import orjson
 
 from ..errors import DataError
 from .base import StoreError
+from .claim import claim
 
 READERS = 512  # processes and threads that may read at one moment
 
@@ -29,7 +29,7 @@ class Environment:
     def __init__(self, path: Path, map_bytes: int, *, writable: bool) -> None:
         """Open or create the environment at ``path``; see ``open``."""
         self.path, self.writable = path, writable
-        self._guard = _claim(path) if writable else None
+        self._guard = claim(path / "writer.lock", path) if writable else None
         self._gate = threading.Lock()  # between reads and a change of the map's size
         self._env: Any = None
         try:
@@ -151,18 +151,3 @@ class Environment:
                 f"{self.remedy}"
             )
         self.open_tables()
-
-
-def _claim(path: Path) -> int:
-    """Become the one writer."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        guard = os.open(path / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
-    try:
-        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(guard)
-        raise DataError(f"{path}: another server is writing it; stop that one first") from None
-    return guard

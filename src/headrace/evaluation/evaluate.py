@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from ..serving.cascade import Cascade
 from ..stages import Allocator, Trace, sequences_read
 from . import d_category, lists, metrics
 from .d_category import Rival
-from .structure import Baseline, Preranking, Ranking, Report
+from .structure import Baseline, Preranking, Ranking, Report, Retrieval
 from .structure import Cascade as CascadePart
 
 Array = NDArray[Any]
@@ -57,6 +57,13 @@ class _Lists:
         return _join(self.stages[name])
 
 
+class _Truths(NamedTuple):
+    """What requests took: all of it, and what their users had never had."""
+
+    every: Ragged
+    new: Ragged
+
+
 def evaluate(run: Run, bundle: Bundle, step: Step, against: str | None = None) -> Report:
     """Judge a bundle on the test period of the run's log; see docs/report.md for every number.
 
@@ -84,39 +91,18 @@ def evaluate(run: Run, bundle: Bundle, step: Step, against: str | None = None) -
     with step("latency"):
         timings = _time(cascade, allocator, samples, rows)
     price = samples.space.catalogue.columns["price"]
-    num_items = len(samples.space.catalogue) - 1
-    quality: CascadePart = {**lists.slate_quality(everything.stage("reranking"), truth, price)}
-    quality["new_to_user"] = lists.slate_quality(novel.stage("reranking"), new_truth, price)
-    quality["latency_ms"] = {
-        "p50": float(np.quantile(timings["total"], 0.5)),
-        "p99": float(np.quantile(timings["total"], 0.99)),
-    }
-    quality["stage_ms"] = {n: float(np.mean(t)) for n, t in timings.items() if n != "total"}
-    quality["funnel"] = {
-        name: float(everything.stage(name).lengths.double().mean()) for name in everything.stages
-    }
+    truths = _Truths(truth, new_truth)
     left = _training(run)
-    channels = {name: everything.channel(name) for name in everything.channels}
-    by_channel = lists.channel_quality(channels, truth, num_items)
-    for name in by_channel:
-        by_channel[name]["new_to_user"] = lists.recall_at(novel.channel(name), new_truth)
     report: Report = {
         "version": __version__,
         "config": bundle.app.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": _data(run, samples, truth, is_new),
-        "retrieval": {
-            "merged": {
-                **lists.recall_at(everything.stage("retrieval"), truth),
-                "new_to_user": lists.recall_at(novel.stage("retrieval"), new_truth),
-            },
-            "channels": by_channel,
-            "overlap": lists.overlap(channels),
-        },
+        "retrieval": _judge_retrieval(everything, novel, truths, len(samples.space.catalogue) - 1),
         "preranking": preranking,
         "ranking": {name: _judge(each) for name, each in predicted.items()},
-        "cascade": quality,
-        "baselines": _baselines(bundle, everything, novel, truth, new_truth, price),
+        "cascade": _judge_cascade(everything, novel, truths, price, timings),
+        "baselines": _baselines(bundle, everything, novel, truths, price),
         "training": left["training"],
         "seconds": {},
     }
@@ -198,6 +184,45 @@ def _judge(predicted: Predicted) -> Ranking:
     }
 
 
+def _judge_retrieval(
+    everything: _Lists, novel: _Lists, truths: _Truths, num_items: int
+) -> Retrieval:
+    channels = {name: everything.channel(name) for name in everything.channels}
+    by_channel = lists.channel_quality(channels, truths.every, num_items)
+    for name in by_channel:
+        by_channel[name]["new_to_user"] = lists.recall_at(novel.channel(name), truths.new)
+    return {
+        "merged": {
+            **lists.recall_at(everything.stage("retrieval"), truths.every),
+            "new_to_user": lists.recall_at(novel.stage("retrieval"), truths.new),
+        },
+        "channels": by_channel,
+        "overlap": lists.overlap(channels),
+    }
+
+
+def _judge_cascade(
+    everything: _Lists,
+    novel: _Lists,
+    truths: _Truths,
+    price: torch.Tensor,
+    timings: Mapping[str, list[float]],
+) -> CascadePart:
+    quality: CascadePart = {
+        **lists.slate_quality(everything.stage("reranking"), truths.every, price)
+    }
+    quality["new_to_user"] = lists.slate_quality(novel.stage("reranking"), truths.new, price)
+    quality["latency_ms"] = {
+        "p50": float(np.quantile(timings["total"], 0.5)),
+        "p99": float(np.quantile(timings["total"], 0.99)),
+    }
+    quality["stage_ms"] = {n: float(np.mean(t)) for n, t in timings.items() if n != "total"}
+    quality["funnel"] = {
+        name: float(everything.stage(name).lengths.double().mean()) for name in everything.stages
+    }
+    return quality
+
+
 def _judge_preranker(
     cascade: Cascade, samples: Samples, tested: list[Drawn], everything: _Lists
 ) -> Preranking:
@@ -235,8 +260,7 @@ def _baselines(
     bundle: Bundle,
     everything: _Lists,
     novel: _Lists,
-    truth: Ragged,
-    new_truth: Ragged,
+    truths: _Truths,
     price: torch.Tensor,
 ) -> dict[str, Baseline]:
     """Single channels in the place of the whole cascade."""
@@ -247,9 +271,9 @@ def _baselines(
         if names:
             alone = everything.channel(names[0])
             out[kind] = {
-                **lists.slate_quality(alone, truth, price),
-                "new_to_user": lists.slate_quality(novel.channel(names[0]), new_truth, price),
-                "delta_se": lists.delta_errors(slate, alone, truth, price),
+                **lists.slate_quality(alone, truths.every, price),
+                "new_to_user": lists.slate_quality(novel.channel(names[0]), truths.new, price),
+                "delta_se": lists.delta_errors(slate, alone, truths.every, price),
             }
     return out
 

@@ -57,17 +57,15 @@ def rank(
     worth_L = np.empty(longest.max() if size else 0)
     for b in range(size):
         start, end = offsets[b], offsets[b + 1]
-        for e in range(start, end):
-            counts = (type_mask >> type_E[e]) & 1 and item_E[e] < num_items
-            age_ms = now_B[b] - time_E[e]
-            worth_L[e - start] = 0.5 ** (age_ms / half_life_ms) + TINY if counts else 0
+        item_L, age_L = item_E[start:end], now_B[b] - time_E[start:end]
+        _fade(worth_L, item_L, type_E[start:end], age_L, type_mask, half_life_ms, num_items)
         score_P[:] = log_share_P
         for a in range(num_attributes):
             _lean(
                 score_P,
                 code_AP[a],
                 code_AI[a],
-                item_E[start:end],
+                item_L,
                 worth_L,
                 prior_AC[a],
                 1 / num_attributes,
@@ -88,6 +86,22 @@ def rank(
             n += 1
         out[b + 1] = n
     return out, item_N[: out[-1]].copy(), score_N[: out[-1]].copy()
+
+
+@njit(cache=True, nogil=True)
+def _fade(
+    worth_L: Array,
+    item_L: Array,
+    type_L: Array,
+    age_L: Array,
+    type_mask: int,
+    half_life_ms: float,
+    num_items: int,
+) -> None:
+    """What each event is worth; nothing if its type or item does not count."""
+    for e in range(len(item_L)):
+        counts = (type_mask >> type_L[e]) & 1 and item_L[e] < num_items
+        worth_L[e] = 0.5 ** (age_L[e] / half_life_ms) + TINY if counts else 0
 
 
 @njit(cache=True, nogil=True)

@@ -67,6 +67,8 @@ class Found:
 class Lifelong(Ranker):
     """Abstract. A final ranker sets up its unit and says what interest it finds."""
 
+    _known_IS: Tensor | None = None
+
     def __init__(self, config: LifelongConfig, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
         """Tables and what is attended to; ``add_body`` is left to the model."""
         super().__init__()
@@ -134,14 +136,26 @@ class Lifelong(Ranker):
         keys: Callable[[Tensor], Tensor],
         bias_E: Tensor | None = None,
     ) -> Found:
-        """The ``most`` events of largest inner product; ``keys`` are made once a distinct item."""
-        items_U, [row_E] = distinct(long.item.values)
-        row = long.item.with_values(row_E)
+        """The ``most`` events of largest inner product.
+
+        ``keys`` are made once a distinct item; after ``know``, once a bundle.
+        """
+        if self._known_IS is None:
+            items_U, [row_E] = distinct(long.item.values)
+            key_US, row = keys(items_U), long.item.with_values(row_E)
+        else:
+            key_US, row = self._known_IS, long.item
         at_NK, near_NK, real_NK = nearest(
-            query_NS, candidates.item_id, keys(items_U), row, most, long.end_B, bias_E
+            query_NS, candidates.item_id, key_US, row, most, long.end_B, bias_E
         )
         age_NK = buckets(gather(long.age_E, at_NK))
         return Found(gather(long.item.values, at_NK), age_NK, near_NK, real_NK)
+
+    @torch.inference_mode()
+    def know(self, keys: Callable[[Tensor], Tensor], chunk: int) -> None:
+        """Make the keys of every item, which ``search`` reads from now on."""
+        every = torch.arange(len(self.embed.item_ids)).split(chunk)
+        self._known_IS = torch.cat([keys(some) for some in every])
 
     def oldest(self, requests: Requests) -> Tensor:  # (B,) int64
         """Age in ms of the first event of the recent sequence; -1 if it is empty."""

@@ -48,6 +48,10 @@ class ETA(Lifelong):
         self.add_body(self.exact)
         self.register_buffer("planes", torch.randn(self.dim, config.bits))
 
+    def freeze(self, chunk: int = 65_536) -> None:
+        super().freeze(chunk)
+        self.know(self.codes, chunk)
+
     def interest(self, requests: Requests, candidates: Candidates, target_ND: Tensor) -> Tensor:
         """What the exact search unit makes of the events of nearest code."""
         long = self.long_events(requests, apart=self.config.apart)

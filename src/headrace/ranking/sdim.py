@@ -76,12 +76,11 @@ class HashBuckets(nn.Module):
     def sums(self, event_ED: Tensor, events: Ragged) -> Tensor:  # (B, G, 2^τ, D)
         """Sum each request's events by bucket: all that serving needs to know of a user."""
         buckets = 1 << self.group_bits
-        row_EG = events.row.unsqueeze(1) * self.groups + torch.arange(self.groups)
-        place_EG = row_EG * buckets + self.signatures(event_ED)
-        out = event_ED.new_zeros(len(events) * self.groups * buckets, self.width)
-        spread = event_ED.unsqueeze(1).expand(-1, self.groups, -1)
-        out = out.index_add(0, place_EG.flatten(), spread.flatten(0, 1))
-        return out.view(len(events), self.groups, buckets, self.width)
+        place_GE = events.row * buckets + self.signatures(event_ED).T
+        empty = event_ED.new_zeros(len(events) * buckets, self.width)
+        # group by group: an event repeated for all of them at once would not fit the cache
+        out = [empty.index_add(0, place_E, event_ED) for place_E in place_GE.contiguous()]
+        return torch.stack([x.view(-1, buckets, self.width) for x in out], dim=1)
 
     def forward(self, target_ND: Tensor, items: Ragged, sums_BGSD: Tensor) -> Tensor:  # (N, D)
         """Look candidates up; where nothing collides the sum is zero and stays so."""

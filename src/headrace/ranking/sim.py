@@ -119,6 +119,7 @@ class SIM(Lifelong):
         super().freeze(chunk)
         if self.config.search == "soft":
             self.soft.freeze(chunk)
+            self.know(self.soft.keys, chunk)
 
     def _hard(self, requests: Requests, candidates: Candidates, target_ND: Tensor) -> Tensor:
         hits = candidates.hits
@@ -167,29 +168,24 @@ class SoftSearch(nn.Module):
             nn.init.eye_(side.weight)  # like finds like from the start; noise would find noise
         self.sharpness = nn.Parameter(torch.full((1,), INITIAL_SHARPNESS))
         self.head = mlp(2 * width + 1, 64, num_tasks, activation="prelu")
-        self._frozen: tuple[Tensor, Tensor] | None = None
+        self._queries_IS: Tensor | None = None  # of every item, once frozen
 
     def queries(self, item_N: Tensor) -> Tensor:  # (N, S)
         """What candidates are searched by."""
-        if self._frozen is not None:
-            return self._frozen[0][item_N]
+        if self._queries_IS is not None:
+            return self._queries_IS[item_N]
         return direction(self.target(self.embed.items(item_N, self.attend)))
 
     def keys(self, item_E: Tensor) -> Tensor:  # (E, S)
         """What events are found by."""
-        if self._frozen is not None:
-            return self._frozen[1][item_E]
         return direction(self.event(self.embed.items(item_E, self.attend)))
 
     @torch.inference_mode()
     def freeze(self, chunk: int) -> None:
-        """Make queries and keys of every item."""
+        """Make the query of every item."""
         every = torch.arange(len(self.embed.item_ids)).split(chunk)
-        self._frozen = None
-        self._frozen = (
-            torch.cat([self.queries(some) for some in every]),
-            torch.cat([self.keys(some) for some in every]),
-        )
+        self._queries_IS = None
+        self._queries_IS = torch.cat([self.queries(some) for some in every])
 
     def forward(
         self, candidates: Candidates, long: LongEvents, found: Found

@@ -47,6 +47,10 @@ class TWIN(Lifelong):
         self.unit = TargetBehaviourAttention(self.dim, config.heads, config.head_dim)
         self.add_body(self.unit)
 
+    def freeze(self, chunk: int = 65_536) -> None:
+        super().freeze(chunk)
+        self.know(self._keys, chunk)
+
     def interest(self, requests: Requests, candidates: Candidates, target_ND: Tensor) -> Tensor:
         """Attention over the events of largest α."""
         long = self.long_events(requests, apart=self.config.apart)
