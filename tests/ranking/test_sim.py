@@ -54,6 +54,30 @@ def test_it_needs_its_hits(tiny_samples, batch):
     assert not build(tiny_samples, search="soft").reads_hits
 
 
+def test_another_key_finds_what_shares_it(tiny_samples, batch):
+    model = build(tiny_samples, key="brand", hits=7)
+    assert not model.reads_hits and "lifetime" in model.reads_sequences
+    key_I = model.embed.item_ids[:, model.embed.names["item"].index("brand")]
+    item_E, age_E, rows = model._sharing(batch.requests, batch.candidates)
+    item, time_ms = (batch.requests.ragged(f"lifetime.{c}") for c in ("item", "time_ms"))
+    oldest, found = model.oldest(batch.requests), 0
+    for n, (start, length) in enumerate(zip(rows.start_N, rows.length_N, strict=True)):
+        b = int(batch.candidates.item_id.row[n])
+        age = batch.requests.time_ms[b] - time_ms[b]
+        wanted = key_I[batch.candidates.item_id.values[n]]
+        same = (key_I[item[b]] == wanted) & (wanted > 0) & (age > oldest[b])
+        assert item_E[start : start + length].tolist() == item[b][same].tolist()
+        assert age_E[start : start + length].tolist() == age[same].tolist()
+        found += int(length)
+    assert found
+    assert model.score(batch.requests, replace(batch.candidates, hits=None)).isfinite().all()
+
+
+def test_an_unknown_key_is_named(tiny_samples):
+    with pytest.raises(ConfigError, match="key: no item feature 'brnd'; did you mean 'brand'"):
+        build(tiny_samples, key="brnd")
+
+
 @pytest.mark.parametrize("search", ["hard", "soft"])
 def test_what_the_recent_sequence_has_is_left_out(tiny_samples, batch, search):
     """Forgetting recent events of the searched history alone changes nothing."""

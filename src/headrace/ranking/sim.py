@@ -2,13 +2,13 @@
 
 A general search unit keeps what matters to the candidate out of a lifelong history; an exact search
 unit attends to it. ``hard``: events of the candidate's category, one look-up a unique (user,
-category) of the request (the user behaviour tree of section 4.2). ``soft``: events with the largest
-inner products under embeddings of the search's own, trained beside by a CTR loss on a sample of the
-long sequence (eq. 2 to 4). Departures: exact top-k in place of ALSH; cosines, and softmax weights
-with the log of their sum in place of eq. 3's plain sum, in which thousands of strangers drown a few
-events that matter; those the search found enter that sum whole and the sample stands for the rest;
-the search also learns which event comes next; its cosines are told to the exact search unit; recent
-events go through DIN.
+category) of the request (the user behaviour tree of section 4.2), or those that share another key
+with it, out of the long sequence. ``soft``: events with the largest inner products under embeddings
+of the search's own, trained beside by a CTR loss on a sample of the long sequence (eq. 2 to 4).
+Departures: exact top-k in place of ALSH; cosines, and softmax weights with the log of their sum in
+place of eq. 3's plain sum, in which thousands of strangers drown a few events that matter; those
+the search found enter that sum whole and the sample stands for the rest; the search also learns
+which event comes next; its cosines are told to the exact search unit; recent events go through DIN.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import Batch, Candidates, Ragged, Requests
+from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
 from ..nn.age import buckets
 from ..nn.embedder import Embedder, distinct
@@ -49,13 +50,16 @@ class SIM(Lifelong):
     class Config(SearchConfig):
         """Settings of SIM.
 
-        Hard search keeps the newest hits, at most the schema's key_events; it does not read the
-        long sequence.
+        Hard search keeps the newest hits. By category these are at most the schema's key_events,
+        and the long sequence is not read.
         """
 
         kind: Literal["sim"] = "sim"
         search: Literal["hard", "soft"] = "hard"
-        """hard: the candidate's category. soft: the nearest by learned embeddings."""
+        """hard: what shares a key with the candidate. soft: the nearest by learned embeddings."""
+        key: str | None = None
+        """hard: the item feature to share, found in the long sequence at a cost that grows with it.
+        Default: the category of the log, looked up in the store at one that does not."""
         heads: int = Field(default=2, ge=1, le=64)
         """Of the exact search unit."""
         head_dim: int = Field(default=16, ge=1, le=1024)
@@ -77,9 +81,12 @@ class SIM(Lifelong):
     def __init__(self, config: Config, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
         super().__init__(config, space, tasks)
         self.config = config
-        self.reads_hits = config.search == "hard"
+        self.reads_hits = config.search == "hard" and config.key is None
         if self.reads_hits:
             self.reads_sequences = (config.history,)
+        names = self.embed.names["item"]
+        if config.key is not None and config.key not in names:
+            raise ConfigError(f"key: no item feature {config.key!r}; {suggest(config.key, names)}")
         self.exact = ExactSearchUnit(
             self.dim,
             config.interval_dim,
@@ -122,6 +129,14 @@ class SIM(Lifelong):
             self.know(self.soft.keys, chunk)
 
     def _hard(self, requests: Requests, candidates: Candidates, target_ND: Tensor) -> Tensor:
+        by_category = self.config.key is None
+        item_E, age_E, rows = (self._hits if by_category else self._sharing)(requests, candidates)
+        newest_N = rows.length_N.clamp(max=self.config.hits)
+        rows = Rows(rows.start_N + rows.length_N - newest_N, newest_N)
+        return self.exact.packed(target_ND, self.events(item_E), buckets(age_E), rows)
+
+    def _hits(self, requests: Requests, candidates: Candidates) -> tuple[Tensor, Tensor, Rows]:
+        """Items and ages of what the store found, oldest first, and each candidate's share."""
         hits = candidates.hits
         if hits is None:
             raise ValueError("sim reads hits; make candidates with hits=True")
@@ -132,9 +147,24 @@ class SIM(Lifelong):
             request_P[hits.key] = candidates.item_id.row
             recent_E = age_E <= hits.item.spread(self.oldest(requests)[request_P])
             end_P = end_P - ragged.segment_sum(recent_E.long(), offsets)
-        start_P = torch.maximum(offsets[:-1], end_P - self.config.hits)
-        rows = Rows(start_P[hits.key], (end_P - start_P)[hits.key])
-        return self.exact.packed(target_ND, self.events(hits.item.values), buckets(age_E), rows)
+        start_N = offsets[:-1][hits.key]
+        return hits.item.values, age_E, Rows(start_N, end_P[hits.key] - start_N)
+
+    def _sharing(self, requests: Requests, candidates: Candidates) -> tuple[Tensor, Tensor, Rows]:
+        """The same out of the long sequence, by ``key``; unknown values are like no other."""
+        assert self.config.key is not None
+        key_I = self.embed.item_ids[:, self.embed.names["item"].index(self.config.key)]
+        long = self.long_events(requests, apart=self.config.apart)
+        item, size = long.item, 1 + int(key_I.max())
+        key_E, key_N = key_I[item.values], key_I[candidates.item_id.values]
+        earlier_E = torch.arange(len(key_E)) < item.spread(long.end_B)
+        kept_E = torch.nonzero((key_E > 0) & earlier_E)[:, 0]
+        pair_E, order_E = (item.row * size + key_E)[kept_E].sort(stable=True)
+        pair_N = candidates.item_id.row * size + key_N
+        start_N = torch.searchsorted(pair_E, pair_N)
+        length_N = torch.searchsorted(pair_E, pair_N, right=True) - start_N
+        sorted_E = kept_E[order_E]
+        return item.values[sorted_E], long.age_E[sorted_E], Rows(start_N, length_N)
 
     def _search(self, candidates: Candidates, long: LongEvents) -> Found:
         with torch.no_grad():
