@@ -1,6 +1,6 @@
 """Rankers on planted worlds whose only evidence lies thousands of events back.
 
-    python -m benchmarks.long_term [--seeds 3] [--users 150] [--requests 6000] [--epochs 1]
+    python -m benchmarks.long_term [--seeds 1] [--users 150] [--requests 6000] [--epochs 1]
                                    [--worlds long_term,decay] [--only "din,sim hard"]
 
 A user of a world likes or dislikes each category of a ring for good, and sees it once in 5,600
@@ -169,7 +169,7 @@ def one(name: str, seed: int, given: Any, only: set[str]) -> Mapping[str, float]
 def main() -> None:
     """Print a line a model and, last, one JSON line."""
     options = _common.parser(__doc__)
-    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--seeds", type=int, default=1)
     options.add_argument("--users", type=int, default=150)
     options.add_argument("--requests", type=int, default=6_000, help="pages to learn from")
     options.add_argument("--epochs", type=int, default=1)
@@ -177,8 +177,9 @@ def main() -> None:
         "--worlds", default="long_term,substitutes,decay", help=f"of {', '.join(WORLDS)}"
     )
     options.add_argument("--only", default="", help=f"of {', '.join(MODELS)}; default by world")
+    options.add_argument("--threads", type=int, default=2)
     given = options.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(given.threads)
     only = set(filter(None, given.only.split(",")))
     figures: dict[str, Any] = {}
     for name in given.worlds.split(","):
