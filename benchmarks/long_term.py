@@ -7,13 +7,16 @@ A user of a world likes or dislikes each category of a ring for good, and sees i
 events. Rankers learn from pages of the ring in the middle of the log and are judged on the last
 days' by AUC against the drawn labels, beside the oracle that knows the chances. Worlds:
 ``long_term`` (all events of the category tell), ``styles`` (only those of the candidate's style
-do), ``substitutes`` (evidence lies in other categories) and ``decay`` (it grows stale).
+do), ``substitutes`` (evidence lies in other categories), ``decay`` (it grows stale), and
+``1600 events`` and ``5700 events``: ``long_term`` with fewer strangers between two pages of the
+ring, which has as many rounds in all of them.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,7 @@ from headrace.samples import Samples, SamplesConfig
 from headrace.samples.split import DAY_MS, Split
 from headrace.schema import Schema
 from headrace.training import Trainer, Training
-from headrace.world import World
+from headrace.world import PRESETS, World
 
 Array = NDArray[Any]
 SCHEMA = {
@@ -61,11 +64,36 @@ MODELS: dict[str, tuple[str, float, dict[str, Any]]] = {
     "mimn": ("mimn", FAST, {}),
     "mimn code": ("mimn", FAST, {"variant": "code", "read": "target"}),
 }
-WORLDS: dict[str, tuple[str, ...]] = {  # and the models that the default run compares there
-    "long_term": ("din", "sim hard", "sim hard + time", "sim soft", "twin", "eta"),
-    "styles": ("din", "sim hard", "sim soft"),
-    "substitutes": ("din", "sim hard", "sim soft"),
-    "decay": ("din", "sim hard", "sim hard + time"),
+
+
+@dataclass(frozen=True)
+class Place:
+    """A world and the models that are compared there."""
+
+    preset: str
+    models: tuple[str, ...]
+    pages: int | None = None  # of the feed between two pages of the ring; default: the preset's
+    events: float | None = None  # of a user
+
+    def config(self, seed: int, users: int) -> World.Config:
+        """The preset with what is said otherwise."""
+        people, slate = {"users": users}, PRESETS[self.preset]["slate"]
+        if self.events is not None:
+            people |= {"events_per_user": self.events}
+        if self.pages is not None:
+            slate = {**slate, "pages": self.pages}
+        settings = {"preset": self.preset, "seed": seed, "people": people, "slate": slate}
+        return World.Config.model_validate(settings)
+
+
+MEMORY = ("sim hard", "mimn", "mimn code")  # against the length of a history, all else equal
+WORLDS = {
+    "long_term": Place("long_term", ("din", *MEMORY, "sim hard + time", "sim soft", "twin", "eta")),
+    "styles": Place("styles", ("din", "sim hard", "sim soft")),
+    "substitutes": Place("substitutes", ("din", "sim hard", "sim soft")),
+    "decay": Place("decay", ("din", "sim hard", "sim hard + time")),
+    "1600 events": Place("long_term", MEMORY, pages=1, events=1_600),
+    "5700 events": Place("long_term", MEMORY, pages=6, events=5_700),
 }
 TRAIN_FROM = 0.6  # of the log's span: before, there is too little to remember
 TEST_DAYS = 10
@@ -141,8 +169,7 @@ def _labels(test: list[Batch]) -> Tensor:
 
 def one(name: str, seed: int, given: Any, only: set[str]) -> Mapping[str, float]:
     """Every model on one world."""
-    config = {"preset": name, "seed": seed, "people": {"users": given.users}}
-    world = World(World.Config.model_validate(config))
+    world = World(WORLDS[name].config(seed, given.users))
     with tempfile.TemporaryDirectory() as folder:
         log = write_log(Path(folder) / "log", world.raw_log(), name)
         samples = samples_of(log, seed)
@@ -153,7 +180,7 @@ def one(name: str, seed: int, given: Any, only: set[str]) -> Mapping[str, float]
         test = list(Pages(samples, rows, seed).epoch(0))
         out = {"oracle": oracle(world, test)}
         for label, (kind, rate, settings) in MODELS.items():
-            if label not in (only or WORLDS[name]):
+            if label not in (only or WORLDS[name].models):
                 continue
             torch.manual_seed(seed)
             chosen = Kinds("headrace.ranking").find(kind).Config
