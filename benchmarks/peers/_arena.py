@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,13 @@ from benchmarks.peers._worlds import movielens, pack, samples_of, synthetic
 from headrace.log import write_log
 
 ROOT = Path(__file__).parents[2]
+DEADLINE_S = 120  # of an answer; the longest is learning to the end
 TEST_SHARE = {"items_100k": 0.06, "movielens": 0.15}  # of the log's span, its end
 MODELS = {
     "din": ("fuxictr", "deepctr_torch", "torch_rechub", "recbole", "librecommender"),
     "dien": ("fuxictr", "deepctr_torch", "torch_rechub"),
     "sim": ("fuxictr",),
 }
-
-
-def _pin(cores: int) -> None:
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 
 
 @dataclass(frozen=True)
@@ -44,34 +42,58 @@ class Cell:
         return f"{self.model}, {self.data}, L = {self.length}, threads = {self.threads}"
 
 
+class Lost(RuntimeError):
+    """A contender that has ended, or does not answer in time."""
+
+
 @dataclass
 class Contender:
     """A process at work."""
 
     name: str
     process: subprocess.Popen[str]
-    said: Path  # what it wrote to stderr
+    answers: int  # file descriptor on which it alone writes, see ``_serve``
+    said: Path  # what it and its libraries wrote to stdout and stderr
     about: dict[str, Any] = field(default_factory=dict[str, Any])
+    unread: bytes = b""
 
     def ask(self, **order: Any) -> dict[str, Any]:
         """Give an order, wait for the answer."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise self._lost() from None
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
-        """The next line it prints. Raises RuntimeError with its last words if it has ended."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if line:
-            return json.loads(line)
-        lines = [x for x in self.said.read_text().splitlines() if x.strip()]
-        raise RuntimeError(f"{self.name}: {(lines or ['ended without a word'])[-1][:200]}")
+        """The next line. Raises Lost, with its last words, if there is none by the deadline."""
+        end = time.monotonic() + DEADLINE_S
+        while b"\n" not in self.unread:
+            ready, _, _ = select.select([self.answers], [], [], max(0, end - time.monotonic()))
+            if not ready:
+                self.process.kill()
+                raise Lost(f"no answer within {DEADLINE_S} s")
+            more = os.read(self.answers, 1 << 16)
+            if not more:
+                raise self._lost()
+            self.unread += more
+        line, _, self.unread = self.unread.partition(b"\n")
+        return json.loads(line)
+
+    def _lost(self) -> Lost:
+        lines = [x for x in self.said.read_text(errors="replace").splitlines() if x.strip()]
+        return Lost((lines or ["ended without a word"])[-1][:200])
 
     def end(self) -> None:
         """Let it go."""
-        self.process.communicate()
+        try:
+            self.process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.answers)
 
 
 class Arena:
@@ -102,15 +124,20 @@ class Arena:
             name = contender.name
             try:
                 contender.about = contender.answer()
-            except RuntimeError as error:
-                contender.end()
-                if name == "ours":
-                    raise
-                self.unavailable[name] = str(error)
+            except Lost as error:
+                self.drop(contender, name, error)
                 continue
             self.networks.setdefault(cell.model, {})[name] = contender.about
             started.append(contender)
         return started
+
+    def drop(self, contender: Contender, where: str, error: Lost) -> None:
+        """Let go of a contender that is lost and note why; without ours nothing goes on."""
+        contender.end()
+        if contender.name == "ours":
+            raise error
+        self.unavailable[where] = str(error)
+        print(f"unavailable: {where}: {error}", flush=True)
 
     def _spawn(self, name: str, cell: Cell) -> Contender:
         ours, data = name == "ours", self.folder / cell.data
@@ -125,16 +152,16 @@ class Arena:
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
         said = self.folder / f"{name}.log"
+        answers, inside = os.pipe()
         with said.open("w") as log:
-            pipe = subprocess.PIPE
             process = subprocess.Popen(
-                command,
+                [*command, "--answers", str(inside)],
                 env=environment,
-                stdin=pipe,
-                stdout=pipe,
+                stdin=subprocess.PIPE,
+                stdout=log,
                 stderr=log,
+                pass_fds=(inside,),
                 text=True,
-                # before anything is imported: threads made later inherit it, earlier ones do not
-                preexec_fn=partial(_pin, cell.threads),
             )
-        return Contender(name, process, said)
+        os.close(inside)
+        return Contender(name, process, answers, said)

@@ -209,6 +209,7 @@ def _pool_backward(
         of_weight, weight = scale * 0, weight_L[e]
         for x in range(len(of_interest_X)):
             of_weight += of_interest_X[x] * event_LX[e, x]
+        for x in range(len(of_interest_X)):
             of_event_LX[e, x] += weight * of_interest_X[x]
         score_LH[e, 0] = scale * of_weight
         mean += weight * score_LH[e, 0]
@@ -231,9 +232,9 @@ def _activate_backward(of_LH: Array, slope_H: Array, x_LH: Array, of_slope_H: Ar
     """Put the gradient of PReLU's input in place of the input; add that of the slopes."""
     for e in range(x_LH.shape[0]):
         for h in range(x_LH.shape[1]):
-            x, of = x_LH[e, h], of_LH[e, h]
-            of_slope_H[h] += 0 if x > 0 else of * x
-            x_LH[e, h] = of if x > 0 else of * slope_H[h]
+            x, of, slope, of_slope = x_LH[e, h], of_LH[e, h], slope_H[h], of_slope_H[h]
+            of_slope_H[h] = of_slope if x > 0 else of_slope + of * x
+            x_LH[e, h] = of if x > 0 else of * slope
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
