@@ -4,7 +4,7 @@ One network for all: user, item and category of 16 each, target and events of it
 DIN's unit 64-16 with ReLU and no softmax, DNN 128-64 with ReLU. Two data sets: 100,000 items with
 histories of up to 100 events, 52 on average, and MovieLens-100K as the wheel of RecBole carries it.
 Every sample is a request with one candidate. Contenders run in processes of their own, pinned to
-one core or two once they are built, and take turns, so that a slow spell of the machine hits all of them.
+one core or two once they are built, and take turns, so that a slow spell hits all of them.
 
 The peers are handed ready batches and only their training step is timed; headrace's figure is its
 whole loop, assembling batches out of the log included. What was overridden in a peer, and what
@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import _common
-from benchmarks.peers._arena import MODELS, Arena, Cell, Contender, Lost
+from benchmarks.peers._arena import MODELS, Arena, Cell, Contender, LostError
 
 BATCH = 1024
 LARGE = 4096
@@ -69,7 +69,7 @@ def _each(
     for contender in contenders.copy():
         try:
             yield contender, contender.ask(**order)
-        except Lost as error:
+        except LostError as error:
             contenders.remove(contender)
             arena.drop(contender, f"{contender.name} in {cell.name}", error)
 
@@ -84,7 +84,7 @@ def _row(
     speed = {c.name: round(median(speeds[size, c.name])) for c in contenders}
     equal = {c.name: speed[c.name] for c in contenders if c.about["equal"] and c.name != "ours"}
     best = max(equal, key=lambda name: equal[name], default=None)
-    row = {
+    row: dict[str, Any] = {
         "model": cell.model,
         "data": cell.data,
         "length": cell.length,

@@ -42,7 +42,7 @@ class Cell:
         return f"{self.model}, {self.data}, L = {self.length}, threads = {self.threads}"
 
 
-class Lost(RuntimeError):
+class LostError(RuntimeError):
     """A contender that has ended, or does not answer in time."""
 
 
@@ -68,13 +68,13 @@ class Contender:
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
-        """The next line. Raises Lost, with its last words, if there is none by the deadline."""
+        """The next line; LostError, with its last words, if there is none by the deadline."""
         end = time.monotonic() + DEADLINE_S
         while b"\n" not in self.unread:
             ready, _, _ = select.select([self.answers], [], [], max(0, end - time.monotonic()))
             if not ready:
                 self.process.kill()
-                raise Lost(f"no answer within {DEADLINE_S} s")
+                raise LostError(f"no answer within {DEADLINE_S} s")
             more = os.read(self.answers, 1 << 16)
             if not more:
                 raise self._lost()
@@ -82,9 +82,10 @@ class Contender:
         line, _, self.unread = self.unread.partition(b"\n")
         return json.loads(line)
 
-    def _lost(self) -> Lost:
-        lines = [x for x in self.said.read_text(errors="replace").splitlines() if x.strip()]
-        return Lost((lines or ["ended without a word"])[-1][:200])
+    def _lost(self) -> LostError:
+        lines = self.said.read_text(errors="replace").split("\n")
+        lines = [line for line in lines if line.strip()]
+        return LostError((lines or ["ended without a word"])[-1][:200])
 
     def end(self) -> None:
         """Let it go."""
@@ -124,14 +125,14 @@ class Arena:
             name = contender.name
             try:
                 contender.about = contender.answer()
-            except Lost as error:
+            except LostError as error:
                 self.drop(contender, name, error)
                 continue
             self.networks.setdefault(cell.model, {})[name] = contender.about
             started.append(contender)
         return started
 
-    def drop(self, contender: Contender, where: str, error: Lost) -> None:
+    def drop(self, contender: Contender, where: str, error: LostError) -> None:
         """Let go of a contender that is lost and note why; without ours nothing goes on."""
         contender.end()
         if contender.name == "ours":

@@ -140,7 +140,9 @@ def _widths(layers: tuple[Layer, ...]) -> list[int]:
 
 def _flat(layers: tuple[Layer, ...]) -> list[Tensor]:
     """Slopes, matrices and biases of all layers, padded, each kind end to end."""
-    slopes = [x.bias_K.new_zeros(x.weight_KH.shape[1]) if x[0] is None else x[0] for x in layers]
+    slopes = [
+        x.bias_K.new_zeros(x.weight_KH.shape[1]) if x.slope_H is None else x.slope_H for x in layers
+    ]
     return [
         torch.cat([_padded(x.unsqueeze(0), columns=LANES).flatten() for x in slopes]),
         torch.cat([_padded(x.weight_KH, rows=LANES, columns=LANES).flatten() for x in layers]),
@@ -171,7 +173,7 @@ class _Attend(torch.autograd.Function):
         spans = _spans(ctx.plan[1], torch.get_num_threads())
 
         def work(span: Span) -> list[Array]:
-            """Candidates and their events are this thread's alone; of the weights it has its own."""
+            """Of the weights each thread has gradients of its own, the rest it shares with none."""
             own = [np.zeros_like(x) for x in grads[3:]]
             kernels.backward(unit, softmax, *span, of, kernels.Grads(*grads[:3], *own))
             return own
@@ -195,12 +197,8 @@ def _unit(plan: tuple[Norm, Rows, Tensor, list[int]], inputs: tuple[Tensor, ...]
     weight = inputs[6].detach()
     parts = weight.split([a * b for a, b in pairwise(widths)])
     turned = [x.view(b, a).T.flatten() for x, (a, b) in zip(parts, pairwise(widths), strict=True)]
-    return kernels.Unit(
-        *(x.contiguous().numpy() for x in (*rows, scale_N.detach())),
-        np.array(widths),
-        *(x.detach().contiguous().numpy() for x in inputs),
-        torch.cat(turned).numpy(),
-    )
+    columns = (*rows, scale_N, torch.tensor(widths), *inputs, torch.cat(turned))
+    return kernels.Unit._make(x.detach().contiguous().numpy() for x in columns)
 
 
 def _spans(rows: Rows, threads: int) -> list[Span]:

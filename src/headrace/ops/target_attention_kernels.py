@@ -21,7 +21,7 @@ FAST = {"contract", "reassoc", "nsz", "arcp"}  # not nnan, ninf: a NaN must stay
 
 
 class Unit(NamedTuple):
-    """What is read. The first layer is ``q A + k (B + diag(q) C)``; scores are column 0 of the last."""
+    """What is read: the first layer is ``q A + k (B + diag(q) C)``, column 0 of the last a score."""
 
     start_N: Array  # int64, each candidate's first event
     length_N: Array  # int64, and how many it has

@@ -73,8 +73,7 @@ def _band(
         _tile(rows, 1, a, a_at, a_row, a_step, b, j, width, c, c_at + j, depth)
 
 
-@intrinsic
-def _tile(
+def _tile_of(
     typing: Any,
     rows: Any,
     vectors: Any,
@@ -89,9 +88,10 @@ def _tile(
     c_at: Any,
     depth: Any,
 ) -> Any:
-    """``c[c_at + r * width + l] += Σ_i a[a_at + r * a_row + i * a_step] * b[b_at + i * width + l]``
+    """Type and code of ``_tile``, for each of ``rows`` rows r and all lanes l of some vectors.
 
-    for each of ``rows`` rows r and the lanes l of ``vectors`` vectors, both literal.
+    ``c[c_at + r * width + l] += Σ_i a[a_at + r * a_row + i * a_step] * b[b_at + i * width + l]``;
+    ``rows`` and ``vectors``, how many vectors that is, are literals.
     """
     if not all(isinstance(x, types.IntegerLiteral) for x in (rows, vectors)):
         return None  # Numba asks again with literals
@@ -134,6 +134,9 @@ def _tile(
         return context.get_dummy_value()
 
     return signature, emit
+
+
+_tile: Any = intrinsic(_tile_of)  # its callers leave out ``typing``
 
 
 class _Tile:
