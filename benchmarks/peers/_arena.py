@@ -35,6 +35,7 @@ class Cell:
     length: int
     threads: int
     sizes: tuple[int, ...]  # of batches
+    judged: bool = False  # whether they also learn to the end
 
     @property
     def name(self) -> str:
@@ -106,12 +107,14 @@ class Arena:
         self.networks: dict[str, dict[str, Any]] = {}
 
     def make(self, name: str) -> None:
-        """Write one data set: the log, and the packed samples out of it."""
+        """Write one data set if it is not there: the log, and the packed samples out of it."""
+        if (self.folder / f"{name}.npz").exists():
+            return
         if name == "movielens":
             [inside] = self.python.parents[1].glob("lib/*/site-packages/recbole")
             raw = movielens(inside / "dataset_example" / "ml-100k")
         else:
-            raw = synthetic(1, users=10_000, items=100_000, samples=100_000)
+            raw = synthetic(1, users=10_000, items=100_000, samples=60_000)
         log = write_log(self.folder / name, raw, name)
         days = (log.manifest.last_ms - log.manifest.first_ms) / 86_400_000
         samples = samples_of(log, {"history": 100}, TEST_SHARE[name] * days)
@@ -119,6 +122,7 @@ class Arena:
 
     def start(self, cell: Cell) -> list[Contender]:
         """Start ours and every peer that has the model; those that cannot start are noted."""
+        self.make(cell.data)
         started: list[Contender] = []
         names = ("ours", *(n for n in MODELS[cell.model] if n not in self.unavailable))
         for contender in [self._spawn(name, cell) for name in names]:

@@ -21,7 +21,7 @@ FAST = {"contract", "reassoc", "nsz", "arcp"}  # not nnan, ninf: a NaN must stay
 
 
 class Unit(NamedTuple):
-    """What is read: the first layer is ``q A + k (B + diag(q) C)``, column 0 of the last a score."""
+    """What is read; the first layer is ``q A + k (B + diag(q) C)``. Column 0 of the last scores."""
 
     start_N: Array  # int64, each candidate's first event
     length_N: Array  # int64, and how many it has
