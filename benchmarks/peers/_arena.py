@@ -86,7 +86,8 @@ class Contender:
     def _lost(self) -> LostError:
         lines = self.said.read_text(errors="replace").split("\n")
         lines = [line for line in lines if line.strip()]
-        return LostError((lines or ["ended without a word"])[-1][:200])
+        status = self.process.wait(timeout=60)  # its pipe is closed; negative is a signal
+        return LostError(f"ended with {status}: {(lines or ['without a word'])[-1][:200]}")
 
     def end(self) -> None:
         """Let it go."""
