@@ -63,7 +63,7 @@ def one(run: Run, base: Samples, name: str, seed: int) -> dict[str, float]:
     chosen = Kinds("headrace.ranking").find(kind).Config.model_validate(settings)
     model = chosen.build(samples.space, config.tasks)
     size = run.app.rank_training.requests_per_batch
-    batches = samples.ranking("train", size, hits=model.reads_hits)
+    batches = samples.ranking("train", size, hits=model.reads_hits, sequences=model.reads_sequences)
     model.prepare(batches)
     judge, start = Judge(base), time.perf_counter()
     history = Trainer().fit(model, batches, training, name=f"{name} {seed}", validate=judge)

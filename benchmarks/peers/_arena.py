@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,13 @@ from benchmarks.peers._worlds import movielens, pack, samples_of, synthetic
 from headrace.log import write_log
 
 ROOT = Path(__file__).parents[2]
+DEADLINE_S = 120  # of an answer; the longest is learning to the end
 TEST_SHARE = {"items_100k": 0.06, "movielens": 0.15}  # of the log's span, its end
 MODELS = {
     "din": ("fuxictr", "deepctr_torch", "torch_rechub", "recbole", "librecommender"),
     "dien": ("fuxictr", "deepctr_torch", "torch_rechub"),
     "sim": ("fuxictr",),
 }
-
-
-def _pin(cores: int) -> None:
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,16 @@ class Cell:
     length: int
     threads: int
     sizes: tuple[int, ...]  # of batches
+    judged: bool = False  # whether they also learn to the end
 
     @property
     def name(self) -> str:
         """For people."""
         return f"{self.model}, {self.data}, L = {self.length}, threads = {self.threads}"
+
+
+class LostError(RuntimeError):
+    """A contender that has ended, or does not answer in time."""
 
 
 @dataclass
@@ -50,28 +53,50 @@ class Contender:
 
     name: str
     process: subprocess.Popen[str]
-    said: Path  # what it wrote to stderr
+    answers: int  # file descriptor on which it alone writes, see ``_serve``
+    said: Path  # what it and its libraries wrote to stdout and stderr
     about: dict[str, Any] = field(default_factory=dict[str, Any])
+    unread: bytes = b""
 
     def ask(self, **order: Any) -> dict[str, Any]:
         """Give an order, wait for the answer."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise self._lost() from None
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
-        """The next line it prints. Raises RuntimeError with its last words if it has ended."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if line:
-            return json.loads(line)
-        lines = [x for x in self.said.read_text().splitlines() if x.strip()]
-        raise RuntimeError(f"{self.name}: {(lines or ['ended without a word'])[-1][:200]}")
+        """The next line; LostError, with its last words, if there is none by the deadline."""
+        end = time.monotonic() + DEADLINE_S
+        while b"\n" not in self.unread:
+            ready, _, _ = select.select([self.answers], [], [], max(0, end - time.monotonic()))
+            if not ready:
+                self.process.kill()
+                raise LostError(f"no answer within {DEADLINE_S} s")
+            more = os.read(self.answers, 1 << 16)
+            if not more:
+                raise self._lost()
+            self.unread += more
+        line, _, self.unread = self.unread.partition(b"\n")
+        return json.loads(line)
+
+    def _lost(self) -> LostError:
+        lines = self.said.read_text(errors="replace").split("\n")
+        lines = [line for line in lines if line.strip()]
+        status = self.process.wait(timeout=60)  # its pipe is closed; negative is a signal
+        return LostError(f"ended with {status}: {(lines or ['without a word'])[-1][:200]}")
 
     def end(self) -> None:
         """Let it go."""
-        self.process.communicate()
+        try:
+            self.process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.answers)
 
 
 class Arena:
@@ -83,12 +108,14 @@ class Arena:
         self.networks: dict[str, dict[str, Any]] = {}
 
     def make(self, name: str) -> None:
-        """Write one data set: the log, and the packed samples out of it."""
+        """Write one data set if it is not there: the log, and the packed samples out of it."""
+        if (self.folder / f"{name}.npz").exists():
+            return
         if name == "movielens":
             [inside] = self.python.parents[1].glob("lib/*/site-packages/recbole")
             raw = movielens(inside / "dataset_example" / "ml-100k")
         else:
-            raw = synthetic(1, users=10_000, items=100_000, samples=100_000)
+            raw = synthetic(1, users=10_000, items=100_000, samples=60_000)
         log = write_log(self.folder / name, raw, name)
         days = (log.manifest.last_ms - log.manifest.first_ms) / 86_400_000
         samples = samples_of(log, {"history": 100}, TEST_SHARE[name] * days)
@@ -96,21 +123,27 @@ class Arena:
 
     def start(self, cell: Cell) -> list[Contender]:
         """Start ours and every peer that has the model; those that cannot start are noted."""
+        self.make(cell.data)
         started: list[Contender] = []
         names = ("ours", *(n for n in MODELS[cell.model] if n not in self.unavailable))
         for contender in [self._spawn(name, cell) for name in names]:
             name = contender.name
             try:
                 contender.about = contender.answer()
-            except RuntimeError as error:
-                contender.end()
-                if name == "ours":
-                    raise
-                self.unavailable[name] = str(error)
+            except LostError as error:
+                self.drop(contender, name, error)
                 continue
             self.networks.setdefault(cell.model, {})[name] = contender.about
             started.append(contender)
         return started
+
+    def drop(self, contender: Contender, where: str, error: LostError) -> None:
+        """Let go of a contender that is lost and note why; without ours nothing goes on."""
+        contender.end()
+        if contender.name == "ours":
+            raise error
+        self.unavailable[where] = str(error)
+        print(f"unavailable: {where}: {error}", flush=True)
 
     def _spawn(self, name: str, cell: Cell) -> Contender:
         ours, data = name == "ours", self.folder / cell.data
@@ -125,16 +158,16 @@ class Arena:
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
         said = self.folder / f"{name}.log"
+        answers, inside = os.pipe()
         with said.open("w") as log:
-            pipe = subprocess.PIPE
             process = subprocess.Popen(
-                command,
+                [*command, "--answers", str(inside)],
                 env=environment,
-                stdin=pipe,
-                stdout=pipe,
+                stdin=subprocess.PIPE,
+                stdout=log,
                 stderr=log,
+                pass_fds=(inside,),
                 text=True,
-                # before anything is imported: threads made later inherit it, earlier ones do not
-                preexec_fn=partial(_pin, cell.threads),
             )
-        return Contender(name, process, said)
+        os.close(inside)
+        return Contender(name, process, answers, said)

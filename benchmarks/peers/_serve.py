@@ -1,5 +1,7 @@
 """The wire between the benchmark and a contender: a line of JSON in, a line of JSON out.
 
+Orders come by stdin, answers go by a pipe of their own, so that what a library prints spoils none.
+
 {"do": "time", "size": 1024, "seconds": 2}   -> {"samples": .., "seconds": ..}
 {"do": "fit", "size": 1024, "epochs": 2}     -> {"auc": .., "seconds": ..}
 {"do": "memory"}                             -> {"peak_mb": ..}
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -61,23 +64,32 @@ class Stepper:
 
 
 def serve(make: Callable[[Data, argparse.Namespace], Contender]) -> None:
-    """Build a contender and obey; everything it prints by itself goes to stderr."""
+    """Build a contender and obey."""
     options = argparse.ArgumentParser()
     options.add_argument("--data", type=Path, required=True)
     options.add_argument("--log", type=Path, help="the same samples by reference, for ours")
     options.add_argument("--model", required=True)
     options.add_argument("--length", type=int, required=True)
     options.add_argument("--threads", type=int, required=True)
+    options.add_argument("--answers", type=int, required=True, help="file descriptor for them")
     options.add_argument("--rate", type=float, default=1e-3)
     options.add_argument("--seed", type=int, default=1)
     given = options.parse_args()
-    answers, sys.stdout = sys.stdout, sys.stderr
     data = Data.load(given.data)
     contender = make(data, given)
     rng = np.random.default_rng(given.seed)
-    print(json.dumps(contender.about), file=answers, flush=True)
-    for line in sys.stdin:
-        print(json.dumps(_obey(json.loads(line), contender, data, rng)), file=answers, flush=True)
+    _pin(given.threads)
+    with os.fdopen(given.answers, "w", buffering=1) as answers:
+        print(json.dumps(contender.about), file=answers)
+        for line in sys.stdin:
+            print(json.dumps(_obey(json.loads(line), contender, data, rng)), file=answers)
+
+
+def _pin(cores: int) -> None:
+    """Keep to some cores from now on, with every thread there is; those to come inherit it."""
+    kept = sorted(os.sched_getaffinity(0))[:cores]
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(thread.name), kept)
 
 
 def _obey(

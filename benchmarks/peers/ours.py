@@ -45,7 +45,7 @@ class Rows:
     samples: Samples
     request_N: Array
     size: int
-    hits: bool
+    model: Pointwise
 
     def __len__(self) -> int:
         return -(-len(self.request_N) // self.size)
@@ -54,7 +54,13 @@ class Rows:
         """As ``RankingBatches``, but for the order."""
         for step in range(start, len(self)):
             some = np.sort(self.request_N[step * self.size : (step + 1) * self.size])
-            yield self.samples.batch(self.samples.draw(some, seed=epoch), hits=self.hits)
+            yield batch_of(self.model, self.samples, some, epoch)
+
+
+def batch_of(model: Pointwise, samples: Samples, request_B: Array, seed: int) -> Batch:
+    """The batch of some requests, of which no more is gathered than the model reads."""
+    drawn = samples.draw(request_B, seed=seed)
+    return samples.batch(drawn, hits=model.reads_hits, sequences=model.reads_sequences)
 
 
 class Ours:
@@ -80,7 +86,7 @@ class Ours:
 
     def train(self, rows: Array, size: int) -> float:
         """Learn by ``Trainer.fit``; all of it counts."""
-        batches = Rows(self.samples, self.request_N[rows], size, self.model.reads_hits)
+        batches = Rows(self.samples, self.request_N[rows], size, self.model)
         history = self.trainer.fit(self.model, batches, self.training, name="ours")
         return history.seconds
 
@@ -89,8 +95,7 @@ class Ours:
         """Probabilities, in the order of ``rows``, which are in order of time."""
         some = self.request_N[rows]
         order = np.argsort(some, kind="stable")
-        drawn = self.samples.draw(some[order], seed=1)
-        batch = self.samples.batch(drawn, hits=self.model.reads_hits)
+        batch = batch_of(self.model, self.samples, some[order], seed=1)
         score_N = np.empty(len(rows), np.float32)
         score_N[order] = self.model.score(batch.requests, batch.candidates)[:, 0].numpy()
         return score_N

@@ -124,7 +124,12 @@ def _fit(
     judge: Judge,
     name: str,
 ) -> None:
-    batches = samples.ranking("train", settings.requests_per_batch, hits=model.reads_hits)
+    batches = samples.ranking(
+        "train",
+        settings.requests_per_batch,
+        hits=model.reads_hits,
+        sequences=model.reads_sequences,
+    )
     model.prepare(batches)
     trainer.fit(model, batches, settings.training, name=name, validate=judge)
 
@@ -174,7 +179,7 @@ def predict(model: Pointwise, samples: Samples, drawn: list[Drawn]) -> Predicted
     label: list[Tensor] = []
     user: list[Tensor] = []
     for part in drawn:
-        batch = samples.batch(part, hits=model.reads_hits)
+        batch = samples.batch(part, hits=model.reads_hits, sequences=model.reads_sequences)
         probability.append(model.score(batch.requests, batch.candidates))
         label.append(torch.stack([batch.labels[t] for t in model.tasks], dim=1))
         user.append(batch.candidates.item_id.spread(batch.requests.user))

@@ -1,4 +1,4 @@
-"""Target attention by blocks against plain PyTorch over all pairs."""
+"""Target attention by its kernels against plain PyTorch over all pairs."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.ops import target_attention
-from headrace.ops.target_attention import Layer, Rows, attend, attend_reference, times
+from headrace.ops.target_attention import LANES, Layer, Rows, attend, attend_reference
 
 DIM = 5
 rows = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=5)
@@ -49,12 +49,13 @@ def gradients(out, learning):
     shape=rows,
     hidden=st.lists(st.integers(1, 6), min_size=1, max_size=3),
     side=st.integers(0, 2),
-    block=st.integers(1, 40),
+    threads=st.integers(1, 3),
 )
-def test_equals_the_reference_with_its_gradients(norm, prelu, shape, hidden, side, block):
+def test_equals_the_reference_with_its_gradients(norm, prelu, shape, hidden, side, threads):
     arguments, learning = inputs(shape, tuple(hidden), side, prelu)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(target_attention, "BLOCK", block)
+        patch.setattr(target_attention, "SHARE", 1)
+        patch.setattr(torch, "get_num_threads", lambda: threads)
         got = attend(*arguments, norm)
         got_gradients = gradients(got, learning)
     expected = attend_reference(*arguments, norm)
@@ -64,21 +65,13 @@ def test_equals_the_reference_with_its_gradients(norm, prelu, shape, hidden, sid
 
 
 def test_equals_the_reference_in_float32_with_wide_layers():
-    """Wide enough for the kernels of oneDNN."""
+    """Wide enough for tiles of every shape."""
     arguments, learning = inputs([(3, 700), (40, 90)], (64, 32), 8, dtype=torch.float32, dim=32)
     got, expected = attend(*arguments, "sqrt"), attend_reference(*arguments, "sqrt")
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
     both = gradients(got, learning), gradients(expected, learning)
     for a, b in zip(*both, strict=True):
         torch.testing.assert_close(a, b, atol=1e-3 * float(b.abs().max()), rtol=1e-3)
-
-
-@pytest.mark.parametrize("size", [1, 16, 255, 256, 1000])
-def test_products_of_all_sizes(size):
-    x_PK, weight_HK, bias_H = torch.randn(size, 32), torch.randn(24, 32), torch.randn(24)
-    torch.testing.assert_close(times(x_PK, weight_HK), x_PK @ weight_HK.T, atol=1e-4, rtol=1e-4)
-    expected = x_PK @ weight_HK.T + bias_H
-    torch.testing.assert_close(times(x_PK, weight_HK, bias_H), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_what_is_kept_for_backward_does_not_grow_with_pairs():
@@ -94,22 +87,16 @@ def test_what_is_kept_for_backward_does_not_grow_with_pairs():
             attend(*arguments, "none")
         return sum(sizes)
 
-    assert kept(20) - kept(1) == 19 * (DIM + 6)
+    assert kept(20) - kept(1) == 19 * 2 * LANES  # of widths padded to whole tiles
 
 
-def test_a_long_history_is_worked_on_in_blocks():
-    """Ten candidates of 1,000 events: no block holds more than two candidates' pairs."""
-    arguments, _ = inputs([(10, 1000)], dtype=torch.float32)
-    sizes = []
-    kernel = target_attention.kernels.multiply
-
-    def spy(*given):
-        sizes.append(len(given[-1]))
-        kernel(*given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(target_attention, "BLOCK", 2048)
-        patch.setattr(target_attention.kernels, "multiply", spy)
-        got = attend(*arguments, "none")
-    assert sizes == [2000] * 5
-    torch.testing.assert_close(got, attend_reference(*arguments, "none"), atol=1e-3, rtol=1e-3)
+def test_threads_share_no_event():
+    """Candidates of one request stay together; so do those whose events overlap."""
+    rows = Rows(torch.tensor([0, 0, 5, 9, 7, 12]), torch.tensor([5, 5, 4, 0, 5, 3]))
+    for threads in range(1, 8):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(target_attention, "SHARE", 1)
+            spans = target_attention._spans(rows, threads)
+        assert [a for a, _ in spans] == [0, *(z for _, z in spans[:-1])]
+        assert spans[-1][1] == 6
+        assert {a for a, _ in spans} <= {0, 2, 3, 5}

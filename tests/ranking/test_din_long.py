@@ -4,6 +4,7 @@ import torch
 
 from headrace.data import Ragged
 from headrace.nn.target_attention import TargetAttention
+from headrace.ops.tiles import LANES
 
 
 def kept_bytes(candidates: int, length: int) -> int:
@@ -30,6 +31,8 @@ def kept_bytes(candidates: int, length: int) -> int:
 
 def test_what_is_kept_grows_with_events_and_not_with_pairs():
     short, long = kept_bytes(1, 100), kept_bytes(1, 1000)
-    assert long - short == 4 * 2 * 900 * (8 + 2)  # the events themselves
+    assert (
+        long - short == 4 * 2 * 900 * LANES
+    )  # the events themselves, with their sides, as wide as a tile
     per_candidate = (kept_bytes(20, 1000) - long) / (2 * 19)
     assert per_candidate < 4 * 1000 / 8  # far below one number an event

@@ -83,6 +83,18 @@ def test_epochs_are_deterministic_and_can_be_entered_anywhere(tiny_samples):
     assert not torch.equal(first, full[0])
 
 
+def test_batches_gather_the_sequences_asked_for(tiny_samples):
+    def gathered(sequences):
+        batch = next(iter(tiny_samples.ranking("train", 64, sequences=sequences).epoch(0)))
+        return {name.split(".")[0] for name in batch.requests.features if name.endswith(".item")}
+
+    every = set(tiny_samples.space.schema.sequences)
+    assert gathered(None) == every
+    for name in every:
+        assert gathered((name,)) == {name}
+    assert gathered(()) == set()
+
+
 def test_retrieval_batches_hold_positives_and_a_pool(tiny_samples):
     batch = next(iter(tiny_samples.retrieval("train", 32, pool=11).epoch(0)))
     assert len(batch.pool) == 11

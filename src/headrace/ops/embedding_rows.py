@@ -138,8 +138,9 @@ def _sum_rows(row_N: Array, value_ND: Array, slot_R: Array, row_K: Array, sum_KD
 @njit(cache=True, nogil=True)
 def _add_rows(row_N: Array, value_ND: Array, sum_UD: Array) -> None:
     for n in range(row_N.shape[0]):
+        row = row_N[n]
         for d in range(value_ND.shape[1]):
-            sum_UD[row_N[n], d] += value_ND[n, d]
+            sum_UD[row, d] += value_ND[n, d]
 
 
 @njit(cache=True, nogil=True)

@@ -216,12 +216,15 @@ class Samples:
             self.log.item_category[item_N],
         )
 
-    def batch(self, drawn: Drawn, *, hits: bool = True) -> Batch:
+    def batch(
+        self, drawn: Drawn, *, hits: bool = True, sequences: Collection[str] | None = None
+    ) -> Batch:
         """Drawn candidates with all features, each candidate of weight 1.
 
-        ``hits``: also the user's past events in their categories, for models that read them.
+        ``hits``: also the user's past events in their categories, for models that read them;
+        ``sequences``: those to gather, by default all.
         """
-        requests = self.features(drawn.request)
+        requests = self.features(drawn.request, sequences)
         given = Candidates(drawn.item, self._privileged(drawn))
         found = self.builder.candidates(requests, given, self.store, hits=hits)
         return Batch(
@@ -275,10 +278,17 @@ class Samples:
             torch.from_numpy(negatives),
         )
 
-    def ranking(self, part: Part, size: int, *, hits: bool = True) -> RankingBatches:
-        """Batches of ``size`` requests for a ranker or pre-ranker; ``hits`` as in ``batch``."""
+    def ranking(
+        self,
+        part: Part,
+        size: int,
+        *,
+        hits: bool = True,
+        sequences: Collection[str] | None = None,
+    ) -> RankingBatches:
+        """Batches of ``size`` requests for a ranker or pre-ranker; the rest as in ``batch``."""
         rows = self.requests(part, days=self.config.ranking_days)
-        return RankingBatches(self, rows, size, hits)
+        return RankingBatches(self, rows, size, hits, sequences)
 
     def retrieval(self, part: Part, size: int, *, pool: int) -> RetrievalBatches:
         """Batches of ``size`` requests for a channel, each with ``pool`` uniform negatives."""
@@ -333,14 +343,22 @@ class _Batches:
 class RankingBatches(_Batches):
     """Positives with sampled exposures and other negatives."""
 
-    def __init__(self, samples: Samples, request: Array, size: int, hits: bool) -> None:
+    def __init__(
+        self,
+        samples: Samples,
+        request: Array,
+        size: int,
+        hits: bool,
+        sequences: Collection[str] | None,
+    ) -> None:
         super().__init__(samples, request, size)
-        self._hits = hits
+        self._hits, self._sequences = hits, sequences
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from step ``start`` on."""
         for request_B, seed in self._chunks(epoch, start):
-            yield self._samples.batch(self._samples.draw(request_B, seed=seed), hits=self._hits)
+            drawn = self._samples.draw(request_B, seed=seed)
+            yield self._samples.batch(drawn, hits=self._hits, sequences=self._sequences)
 
 
 class RetrievalBatches(_Batches):
