@@ -1,6 +1,6 @@
 """Softmax attention of many queries, each over a row of keys of its own, of very different lengths.
 
-  N  queries    E  keys    D  width of both    V  width of values
+N  queries    E  keys    D  width of both    V  width of values
 """
 
 from __future__ import annotations

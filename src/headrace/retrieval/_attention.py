@@ -1,8 +1,8 @@
 """A scorer with target attention that comes apart into item part, user part and cross.
 
-  B  requests                      L  recent events, and one more that stands for nothing
-  n  items of a list               A  attention heads          Q  width of query and key
-  V  width of an item's vector     H  width of the score net's first layer
+B  requests                      L  recent events, and one more that stands for nothing
+n  items of a list               A  attention heads          Q  width of query and key
+V  width of an item's vector     H  width of the score net's first layer
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ..nn.history import Events
 from ..nn.mlp import PReLU, activate
 from ..nn.towers import Items, Towers, check, embedder
 from ..ops.embedding_rows import take_rows
+from ..schema import Schema
 from ._lifetime import Groups, Lifelong, LifelongConfig
 from ._recent import Keys, Recent
 from ._split import SplitModule
@@ -110,15 +111,17 @@ class AttentionScorer(SplitModule[Attending]):
                 raise ValueError("hidden: attention needs a net to enter; give it a layer")
             return self
 
-        def build(self, space: FeatureSpace, tasks: tuple[str, ...]) -> AttentionScorer:
-            """Make an untrained one. Raises ConfigError if a name does not exist."""
-            del tasks
-            check(self, space.schema)
-            long = self.lifelong.sequence if self.lifelong else self.history
-            known = space.schema.sequences
+        def check(self, schema: Schema) -> None:
+            """Raise ConfigError if a name does not exist."""
+            check(self, schema)
+            long = self.lifelong.sequence if self.lifelong else None
+            known = schema.sequences
             for key, name in (("recent", self.recent), ("lifelong.sequence", long)):
                 if name is not None and name not in known:
                     raise ConfigError(f"scorer.{key}: no sequence {name!r}; {suggest(name, known)}")
+
+        def build(self, space: FeatureSpace) -> AttentionScorer:
+            """Make an untrained one."""
             return AttentionScorer(self, space)
 
     def __init__(self, config: Config, space: FeatureSpace) -> None:
@@ -142,7 +145,8 @@ class AttentionScorer(SplitModule[Attending]):
             reads, queries[1] = [*reads, config.lifelong.sequence], config.lifelong.head_dim
         for a, b in pairwise((*config.hidden, 1) if config.hidden else ()):
             self.rest.extend((activate(config.activation, a), nn.Linear(a, b)))
-        self.reads_sequences = tuple(dict.fromkeys(reads))
+        self._reads = tuple(dict.fromkeys(reads))
+        self.reads_sequences = self._reads
         self._parts = (first, *queries, dim)
 
     def vectors(self, item_M: Tensor) -> Tensor:
@@ -168,7 +172,7 @@ class AttentionScorer(SplitModule[Attending]):
         )
 
     def batch(self, requests: Requests, item_BN: Tensor) -> tuple[Attending, Tensor, Tensor]:
-        sequences = [requests.ragged(f"{name}.item").values for name in self.reads_sequences]
+        sequences = [requests.ragged(f"{name}.item").values for name in self._reads]
         items_U, (place_N, place_E, *_) = distinct(item_BN.flatten(), *sequences)
         items = self.towers.encode(self.embed, items_U)
         place_I = torch.empty(len(self.embed.item_ids), dtype=torch.int64)

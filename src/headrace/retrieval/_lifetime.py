@@ -1,7 +1,7 @@
 """The long part of a searchable scorer: a lifetime of events, grouped by the candidate's category.
 
-  B  requests    N  candidates    E  events kept    P  pairs of a request and a category
-  V  width of an item's vector    D  of query and key    W  of a value    H  of the layer entered
+B  requests    N  candidates    E  events kept    P  pairs of a request and a category
+V  width of an item's vector    D  of query and key    W  of a value    H  of the layer entered
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ class Lifelong(nn.Module):
     grouped by category; a candidate finds its group by one binary search.
     """
 
-    def __init__(
-        self, config: LifelongConfig, dim: int, outputs: int, category_I: Tensor
-    ) -> None:
+    def __init__(self, config: LifelongConfig, dim: int, outputs: int, category_I: Tensor) -> None:
         """``dim`` is V, ``outputs`` is H; ``category_I`` is each item's category."""
         super().__init__()
         self.config = config
@@ -111,7 +109,7 @@ class Lifelong(nn.Module):
         )
 
     def forward(self, groups: Groups, request: Tensor, item: Tensor, query: Tensor) -> Tensor:
-        """What the lifetime adds to the layer, ``(..., n, H)``; ``request`` is each row's number."""
+        """What the lifetime adds to the layer, ``(..., n, H)``; of request ``request``."""
         code_N = (request * self._categories + self.category[item]).flatten()
         query_ND = query.reshape(len(code_N), -1).float()
         start_N, length_N = groups.rows(code_N)
@@ -121,7 +119,10 @@ class Lifelong(nn.Module):
             arrays = query_ND, groups.key_ED, groups.bias_E, groups.value_EW
             said_NX = torch.from_numpy(
                 row_attention.attend(
-                    *(x.detach().contiguous().numpy() for x in (*arrays, start_N, length_N, self.nothing))
+                    *(
+                        x.detach().contiguous().numpy()
+                        for x in (*arrays, start_N, length_N, self.nothing)
+                    )
                 )
             )
         return self.out(said_NX).unflatten(0, item.shape)

@@ -1,7 +1,7 @@
 """What a searchable scorer is trained for: the items that requests took, and a graph's liking.
 
-  B  requests    N  positives, summed over requests    P  most positives of a request
-  M  negatives, shared by the batch's requests         n = M + P  items of a request's list
+B  requests    N  positives, summed over requests    P  most positives of a request
+M  negatives, shared by the batch's requests         n = M + P  items of a request's list
 """
 
 from __future__ import annotations

@@ -11,10 +11,13 @@ from torch import Tensor
 from .. import config
 from ..config import Kinds
 from ..data import Candidates, Ragged, Requests
-from ..errors import ConfigError, suggest
+from ..errors import ConfigError
 from ..features import FeatureSpace
 from ..nn.pointwise import Pointwise
+from ..schema import Schema
 from ._split import SplitModule
+
+TASK = "taken"  # the only one of a ranker that is trained here
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +45,19 @@ class RankerScorer(SplitModule[Asking]):
         kind: Literal["ranker"] = "ranker"
         ranker: Annotated[Any, Kinds("headrace.ranking")]
         """The model, as under [ranking]; it is trained here, without cross features."""
-        task: str | None = None
-        """Whose logit is the score. Default: the last task."""
 
-        def build(self, space: FeatureSpace, tasks: tuple[str, ...]) -> RankerScorer:
+        def check(self, schema: Schema) -> None:
+            """A ranker checks its settings when it is built."""
+
+        def build(self, space: FeatureSpace) -> RankerScorer:
             """Make an untrained one. Raises ConfigError for a ranker that cannot be searched."""
-            task = tasks[-1] if self.task is None else self.task
-            if task not in tasks:
-                raise ConfigError(f"scorer.task: no task {task!r}; {suggest(task, tasks)}")
-            return RankerScorer(self.ranker.build(without_cross(space), tasks), task)
+            return RankerScorer(self.ranker.build(without_cross(space), (TASK,)), TASK)
 
     def __init__(self, ranker: Pointwise, task: str) -> None:
-        """Raises ConfigError if the ranker reads what only a candidate of a request has."""
+        """Take any ranker, trained or not; the score is the logit of ``task``.
+
+        Raises ConfigError if it reads what only a candidate of a request has.
+        """
         super().__init__()
         cross = ranker.embed.names.get("cross", [])
         if cross or ranker.reads_hits:

@@ -1,8 +1,8 @@
 """The attention of a searchable scorer over recent events, folded into the layer it enters.
 
-  B  requests                      L  recent events, and one more that stands for nothing
-  n  items of a list               A  heads        Q  width of query and key
-  V  width of an item's vector     H  width of the layer
+B  requests                      L  recent events, and one more that stands for nothing
+n  items of a list               A  heads        Q  width of query and key
+V  width of an item's vector     H  width of the layer
 """
 
 from __future__ import annotations

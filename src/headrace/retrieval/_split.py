@@ -38,7 +38,10 @@ class Split(Protocol[U]):
     of all items. A scorer need not be trained here; a trained one is searched as it is.
     """
 
-    reads_sequences: Collection[str] | None
+    @property
+    def reads_sequences(self) -> Collection[str] | None:
+        """Sequences of requests that the user part reads; None is all."""
+        ...
 
     def vectors(self, item_M: Tensor) -> Tensor:  # (M, V)
         """Where items lie: the graph links what is near here."""
