@@ -55,6 +55,8 @@ def linked(vector, links, sources, item, width):
     links = {i: list(row) for i, row in links.items()}
     links[item] = choose(vector, item, reachable(links, sources) - {item}, width)
     for i in links[item]:
+        if item in links[i]:
+            continue
         if len(links[i]) < width:
             links[i].append(item)
         else:
