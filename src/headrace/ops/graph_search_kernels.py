@@ -38,7 +38,7 @@ def _ordered(bits: int) -> int:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _key(rank: int, item: int, shown_W: Array) -> int:
+def _key(rank: int, item: int, shown_W: Array) -> Any:
     """The key of a node that was just found."""
     hidden = 0 if shown_W[item >> 3] >> (item & 7) & 1 else _HIDDEN
     return np.int64(rank) << 32 | (MOST_ITEMS - 1 - item) << 2 | hidden | _NEW
