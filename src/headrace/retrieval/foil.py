@@ -77,6 +77,8 @@ class Foil(Channel):
         """Requests of a training batch; each brings its positives."""
         judge_at: int = Field(default=100, ge=1, le=10_000)
         """Validations measure recall in so many items."""
+        judge_requests: int = Field(default=500, ge=1, le=1_000_000)
+        """Users that a validation asks for, each by a search."""
         training: Training = Training(table_learning_rate=0.05)
 
         @model_validator(mode="after")
@@ -110,7 +112,12 @@ class Foil(Channel):
                 )
         scorer = config.scorer.build(space)
         now_I = log_popularity(samples, config.popularity, samples.split.valid_ms)
-        judge = Judge(samples, config.judge_at, new=samples.config.new_to_user)
+        judge = Judge(
+            samples,
+            config.judge_at,
+            new=samples.config.new_to_user,
+            requests=config.judge_requests,
+        )
 
         def made() -> FoilRetriever:
             catalogue = Catalogue.of(
