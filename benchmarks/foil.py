@@ -26,7 +26,7 @@ from headrace.ops.graph_search import Effort, search
 
 Array = NDArray[Any]
 AIM, CHURN = 0.98, 0.05
-EFFORT = Effort(width=(300, 150, 100), hops=(3, 1, 1))
+EFFORT = Effort(width=(250, 120, 100), hops=(6, 1, 1))
 SCALES = (0.25, 0.5, 1.0, 2.0)  # of the widths: four settings
 LADDER = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
 GATES = {
