@@ -73,7 +73,7 @@ class Bench:
                 target in exact_K,
                 target in found.item,
             )
-        coverage, scored, whole, part = hits / len(self.exact_RK)
+        coverage, scored, whole, part = (hits / len(self.exact_RK)).tolist()
         return {
             "coverage": round(coverage, 4),
             "scored_share": round(scored / self.graph.num_items, 5),

@@ -95,7 +95,7 @@ def rivals(bench: Bench, budget: int, requests: int) -> dict[str, dict[str, floa
         for request in range(requests):
             found = way(bench.case.score(np.array([request])))
             best = sorted(found, key=found.__getitem__, reverse=True)[:MOST]
-            hits += np.isin(bench.exact_RK[request], best).mean() / requests
+            hits += float(np.isin(bench.exact_RK[request], best).mean()) / requests
             scored += len(found)
         spent = 1000 * (time.perf_counter() - begun) / requests
         share = scored / requests / size
@@ -193,7 +193,7 @@ def main() -> None:
 
     out = {"scorer": "stand-in, not trained", "items": given.items, "threads": given.threads}
     out |= figures(make(given.items, given.judged), given, make)
-    passed = {name: gate(out[name]) for name, gate in GATES.items()}
+    passed = {name: bool(gate(out[name])) for name, gate in GATES.items()}
     _common.finish("foil", {**out, "passed": passed}, save=given.save)
 
 
