@@ -70,9 +70,8 @@ class Effort:
 
     def of(self, level: int) -> tuple[int, int]:
         """Width and hops of a level."""
-        return self.width[min(level, len(self.width) - 1)], self.hops[
-            min(level, len(self.hops) - 1)
-        ]
+        width = self.width[min(level, len(self.width) - 1)]
+        return width, self.hops[min(level, len(self.hops) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
