@@ -139,10 +139,10 @@ class TestBundle:
     @pytest.mark.parametrize(
         ("name", "change", "message"),
         [
-            ("rows", lambda x: x[:-3], "rows of 58"),
+            ("rows", lambda x: x[:-3], "heights of 58, 61, 61"),
             ("rows", lambda x: x[:, :-1], "not those of the weights"),
             ("rows", lambda x: x.bfloat16(), "not those of the weights"),
-            ("popularity", lambda x: x[1:], "popularity of 60"),
+            ("popularity", lambda x: x[1:], "heights of 61, 60, 61"),
             ("vectors", lambda x: x.flip(0), "not those of the weights"),
             ("vectors", lambda x: x[:50], "vectors of 50"),
             ("graph.neighbours.0", lambda x: x[:-1], "graph"),
@@ -159,7 +159,7 @@ class TestBundle:
             settings().build(tiny_samples.space).restore(arrays, tiny_samples.space)
         assert "\n" not in str(error.value)
 
-    @pytest.mark.parametrize("name", ["rows", "vectors", "popularity", "effort.hops"])
+    @pytest.mark.parametrize("name", ["rows", "vectors", "popularity", "heights", "effort.hops"])
     def test_a_missing_array_is_named(self, name, plain, tiny_samples):
         arrays = {n: a for n, a in plain.arrays().items() if n != name}
         with pytest.raises(BundleError, match=f"lacks '{name.split('.')[-1]}'; train again"):
@@ -193,7 +193,7 @@ class TestObjective:
         for epsilon in (0.0, 0.01, 0.1, 1.0):
             objective = self.objective(tiny_samples, Adversary(epsilon=epsilon))
             torch.manual_seed(1)
-            apart.append(float(objective.loss(batch)["adversarial"]))
+            apart.append(objective.loss(batch)["adversarial"].item())
         assert apart[0] == pytest.approx(0, abs=1e-6)
         assert apart == sorted(apart)
         assert apart[3] > 10 * apart[1]
@@ -221,7 +221,7 @@ class TestObjective:
         def loss(batch, weights):
             objective = self.objective(samples, weights=weights)
             torch.manual_seed(1)
-            return float(objective.loss(batch)["softmax"])
+            return objective.loss(batch)["softmax"].item()
 
         weighted = replace(batch, weight=torch.where(bought_N, 3.0, 0.5))
         assert loss(batch, {"buy": 3.0, "click": 0.5}) == pytest.approx(loss(weighted, {}))

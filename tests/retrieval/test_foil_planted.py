@@ -81,7 +81,7 @@ def test_a_trained_scorer_finds_targets_and_the_graph_finds_what_it_likes(attent
     assert attention.recall_all > 0.2  # chance is .012
     _, low, low_share = attention.search(10, 2)
     _, high, high_share = attention.search(100, 3)
-    assert low_share < 0.15
+    assert low_share < 0.17
     assert low > 0.5
     assert high_share < 0.45
     assert high > 0.98

@@ -101,8 +101,14 @@ class Recent(nn.Module):
         """Add the attention to what else enters the layer."""
         for head, query_nQ in enumerate(query.split(self._head_dim, dim=-1)):
             bias = keys.bias[..., head, :, :]
-            share = (query_nQ @ keys.key[..., head, :, :] + bias).softmax(dim=-1)
+            share = add_product(bias, query_nQ, keys.key[..., head, :, :]).softmax(dim=-1)
             # log Σ exp, from the share of what stands for nothing
             total = bias[..., :1] - share[..., :1].clamp(min=LEAST).log()
-            x = x + share @ keys.value[..., head, :, :] + total * keys.count[head]
+            x = add_product(x, share, keys.value[..., head, :, :])
+            x = x.addcmul(total, keys.count[head])
         return x
+
+
+def add_product(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """``x + a @ b`` in one pass, of matrices or of batches of them."""
+    return torch.addmm(x, a, b) if a.dim() == 2 else torch.baddbmm(x, a, b)

@@ -27,6 +27,7 @@ Array = NDArray[Any]
 Precision = Literal["fp32", "bf16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CHUNK = 8192  # items scored at a time where all are
+HEIGHT = 0.3  # of the bonus among item vectors, see ``Catalogue.of``
 
 
 class EffortConfig(config.Config):
@@ -67,6 +68,7 @@ class Catalogue:
     vector_IV: Tensor  # float32
     row_IX: Tensor  # float32 or bfloat16
     bonus_I: Tensor  # float32, added to every score of an item
+    height_I: Tensor  # float32, where the bonus put each item when it was linked
     available_I: Tensor  # bool
 
     @classmethod
@@ -80,10 +82,15 @@ class Catalogue:
         graph: ItemGraph.Config,
         precision: Precision = "fp32",
     ) -> Catalogue:
-        """Make the item part of every item, and link them."""
+        """Make the item part of every item, and link them.
+
+        What is near lies near by the bonus, too: a walk by score then finds its way.
+        """
         vector_IV, row_IX = item_part(scorer, torch.arange(len(available_I)), DTYPES[precision])
         bonus_I = torch.zeros(len(available_I)) if bonus_I is None else bonus_I
-        return cls(scorer, graph.build(vector_IV), vector_IV, row_IX, bonus_I, available_I)
+        height_I = _heights(vector_IV, bonus_I)
+        linked = graph.build(placed(vector_IV, height_I))
+        return cls(scorer, linked, vector_IV, row_IX, bonus_I, height_I, available_I)
 
     @torch.inference_mode()
     def search(
@@ -159,13 +166,17 @@ class Catalogue:
             return replace(self, available_I=available_I)
         vector_MV, row_MX = item_part(self.scorer, fresh, self.row_IX.dtype)
         vector_IV = torch.cat([self.vector_IV, vector_MV])
-        lowest = self.bonus_I.min() if len(self.bonus_I) else torch.zeros(())
+        bonus_I, height_I = (
+            torch.cat([known_I, known_I.min().expand(len(fresh))])
+            for known_I in (self.bonus_I, self.height_I)
+        )
         return replace(
             self,
-            graph=self.graph.insert(vector_IV, fresh),
+            graph=self.graph.insert(placed(vector_IV, height_I), fresh),
             vector_IV=vector_IV,
             row_IX=torch.cat([self.row_IX, row_MX]),
-            bonus_I=torch.cat([self.bonus_I, lowest.expand(len(fresh))]),
+            bonus_I=bonus_I,
+            height_I=height_I,
             available_I=available_I,
         )
 
@@ -181,6 +192,19 @@ class Catalogue:
 
     def _score(self, one: Any, item_N: Tensor, row_NX: Tensor) -> Tensor:  # (N,)
         return self.scorer.cross(one, item_N, row_NX) + self.bonus_I[item_N]
+
+
+def placed(vector_IV: Tensor, height_I: Tensor) -> Tensor:  # (I, V + 1)
+    """Where items are linked: vectors, and one more coordinate."""
+    return torch.cat([vector_IV, height_I.unsqueeze(1)], dim=1)
+
+
+def _heights(vector_IV: Tensor, bonus_I: Tensor) -> Tensor:  # (I,)
+    """The bonus, as wide as ``HEIGHT`` of the vectors' spread in all their coordinates."""
+    if len(bonus_I) < 2 or bool((bonus_I == bonus_I[0]).all()):
+        return torch.zeros(len(bonus_I))
+    spread = vector_IV.var(0).sum().sqrt()
+    return HEIGHT * spread * (bonus_I - bonus_I.mean()) / bonus_I.std()
 
 
 def item_part(

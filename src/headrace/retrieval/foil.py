@@ -26,7 +26,7 @@ from ._judge import Judge
 from ._objective import Adversary, Negatives, Objective
 from ._positives import Popularity, log_popularity, positive_counts, union
 from ._ranker import RankerScorer
-from ._searched import DTYPES, Catalogue, EffortConfig, Precision, item_part
+from ._searched import DTYPES, Catalogue, EffortConfig, Precision, item_part, placed
 from ._split import SplitModule
 
 NET, GRAPH, EFFORT = "net.", "graph.", "effort."  # prefixes among the arrays
@@ -160,14 +160,15 @@ class Foil(Channel):
             scorer.load_state_dict(_under(NET, arrays))
             effort = _effort(_under(EFFORT, arrays))
             vector_IV, row_IX, bonus_I = (arrays[n] for n in ("vectors", "rows", "popularity"))
+            height_I = arrays["heights"]
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise BundleError(f"foil: weights do not fit the settings: {reason}") from None
         except KeyError as error:
             raise BundleError(f"foil: the bundle lacks {error}; train again") from None
         scorer.freeze()
-        self._check(scorer, vector_IV, row_IX, bonus_I, space)
-        graph = config.graph.restore(_under(GRAPH, arrays), vector_IV)
+        self._check(scorer, vector_IV, row_IX, (bonus_I, height_I), space)
+        graph = config.graph.restore(_under(GRAPH, arrays), placed(vector_IV, height_I))
         available_I = space.catalogue.available
         known = Catalogue(scorer, graph, vector_IV, row_IX, bonus_I, available_I[: len(vector_IV)])
         return FoilRetriever(config, scorer, known.grown(available_I), effort)
@@ -177,15 +178,16 @@ class Foil(Channel):
         scorer: SplitModule[Any],
         vector_IV: Tensor,
         row_IX: Tensor,
-        bonus_I: Tensor,
+        column_I: tuple[Tensor, ...],
         space: FeatureSpace,
     ) -> None:
         """Whether item parts are whole, and what these weights make of some of the items."""
         size, dtype = len(vector_IV), DTYPES[self.config.precision]
-        if size > len(space.catalogue) or len(row_IX) != size or bonus_I.shape != (size,):
+        sizes = [len(x) for x in (row_IX, *column_I)]
+        if size > len(space.catalogue) or any(other != size for other in sizes):
             raise BundleError(
-                f"foil: vectors of {size} items, rows of {len(row_IX)}, popularity of "
-                f"{len(bonus_I)}, a catalogue of {len(space.catalogue)}; train again"
+                f"foil: vectors of {size} items, rows, popularity and heights of "
+                f"{', '.join(map(str, sizes))}, a catalogue of {len(space.catalogue)}; train again"
             )
         item_M = torch.linspace(0, size - 1, min(size, SAMPLE)).long()
         with torch.inference_mode():
@@ -255,10 +257,11 @@ class FoilRetriever:
             "vectors": parts.vector_IV,
             "rows": parts.row_IX,
             "popularity": parts.bonus_I,
+            "heights": parts.height_I,
             **{f"{GRAPH}{name}": array for name, array in parts.graph.arrays().items()},
             f"{EFFORT}width": torch.tensor(effort.width),
             f"{EFFORT}hops": torch.tensor(effort.hops),
-            f"{EFFORT}rest": torch.tensor([rule, effort.stop, effort.stretch]).double(),
+            f"{EFFORT}rest": torch.tensor([rule, effort.stop, effort.stretch], dtype=torch.float64),
         }
 
     def _exclude(self, requests: Requests) -> Ragged:
