@@ -64,6 +64,8 @@ class Lifelong(nn.Module):
     grouped by category; a candidate finds its group by one binary search.
     """
 
+    category: Tensor  # (I,) int64
+
     def __init__(self, config: LifelongConfig, dim: int, outputs: int, category_I: Tensor) -> None:
         """``dim`` is V, ``outputs`` is H; ``category_I`` is each item's category."""
         super().__init__()
@@ -80,8 +82,6 @@ class Lifelong(nn.Module):
         self.out = nn.Linear(config.value_dim + 1, outputs, bias=False)
         self.register_buffer("category", category_I, persistent=False)
         self._categories = 1 + int(category_I.max()) if len(category_I) else 1
-
-    category: Tensor  # (I,) int64
 
     def queries(self, vector_MV: Tensor) -> Tensor:  # (M, D)
         """The item half."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, final
 
@@ -27,7 +28,7 @@ Array = NDArray[Any]
 Precision = Literal["fp32", "bf16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CHUNK = 8192  # items scored at a time where all are
-HEIGHT = 0.3  # of the bonus among item vectors, see ``Catalogue.of``
+HEIGHT = 1.0  # width of the bonus among item vectors, see ``Searchable.of``
 
 
 class EffortConfig(config.Config):
@@ -56,11 +57,11 @@ class EffortConfig(config.Config):
 
 @final
 @dataclass(frozen=True)
-class Catalogue:
+class Searchable:
     """Everything about the items that a search needs, of one version.
 
     ``retrieval.foil`` trains, saves and restores it; any scorer that comes apart can be searched:
-    ``Catalogue.of(scorer, available_I, graph=ItemGraph.Config(), precision="bf16")``.
+    ``Searchable.of(scorer, available_I, graph=ItemGraph.Config(), precision="bf16")``.
     """
 
     scorer: Split[Any]
@@ -81,7 +82,7 @@ class Catalogue:
         *,
         graph: ItemGraph.Config,
         precision: Precision = "fp32",
-    ) -> Catalogue:
+    ) -> Searchable:
         """Make the item part of every item, and link them.
 
         What is near lies near by the bonus, too: a walk by score then finds its way.
@@ -123,7 +124,7 @@ class Catalogue:
             len(requests),
             most,
             effort,
-            allowed=self._allowed.numpy(),
+            allowed=self._allowed_bits,
             exclude=None if exclude is None else (exclude.offsets.numpy(), exclude.values.numpy()),
             scale_B=scale_B,
         )
@@ -159,7 +160,7 @@ class Catalogue:
         )
 
     @torch.inference_mode()
-    def grown(self, available_I: Tensor) -> Catalogue:
+    def grown(self, available_I: Tensor) -> Searchable:
         """With the items that came after the last one linked in; their bonus is the lowest."""
         fresh = torch.arange(len(self.vector_IV), len(available_I))
         if not len(fresh):
@@ -180,9 +181,13 @@ class Catalogue:
             available_I=available_I,
         )
 
-    @property
+    @cached_property
     def _allowed(self) -> Tensor:  # (I,) bool
         return self.available_I & (torch.arange(len(self.available_I)) > 0)
+
+    @cached_property
+    def _allowed_bits(self) -> Array:
+        return graph_search.pack(self._allowed.numpy())
 
     def _users(self, requests: Requests) -> list[Any]:
         if not len(requests):
@@ -194,8 +199,10 @@ class Catalogue:
         return self.scorer.cross(one, item_N, row_NX) + self.bonus_I[item_N]
 
 
-def placed(vector_IV: Tensor, height_I: Tensor) -> Tensor:  # (I, V + 1)
-    """Where items are linked: vectors, and one more coordinate."""
+def placed(vector_IV: Tensor, height_I: Tensor) -> Tensor:  # (I, V or V + 1)
+    """Where items are linked: vectors and, unless all are at 0, their height."""
+    if not bool(height_I.any()):
+        return vector_IV
     return torch.cat([vector_IV, height_I.unsqueeze(1)], dim=1)
 
 

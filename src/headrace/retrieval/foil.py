@@ -26,7 +26,7 @@ from ._judge import Judge
 from ._objective import Adversary, Negatives, Objective
 from ._positives import Popularity, log_popularity, positive_counts, union
 from ._ranker import RankerScorer
-from ._searched import DTYPES, Catalogue, EffortConfig, Precision, item_part, placed
+from ._searched import DTYPES, EffortConfig, Precision, Searchable, item_part, placed
 from ._split import SplitModule
 
 NET, GRAPH, EFFORT = "net.", "graph.", "effort."  # prefixes among the arrays
@@ -120,7 +120,7 @@ class Foil(Channel):
         )
 
         def made() -> FoilRetriever:
-            catalogue = Catalogue.of(
+            catalogue = Searchable.of(
                 scorer,
                 space.catalogue.available,
                 now_I,
@@ -170,7 +170,7 @@ class Foil(Channel):
         self._check(scorer, vector_IV, row_IX, (bonus_I, height_I), space)
         graph = config.graph.restore(_under(GRAPH, arrays), placed(vector_IV, height_I))
         available_I = space.catalogue.available
-        known = Catalogue(scorer, graph, vector_IV, row_IX, bonus_I, available_I[: len(vector_IV)])
+        known = Searchable(scorer, graph, vector_IV, row_IX, bonus_I, available_I[: len(vector_IV)])
         return FoilRetriever(config, scorer, known.grown(available_I), effort)
 
     def _check(
@@ -208,7 +208,7 @@ class FoilRetriever:
     """A catalogue, the scorer that it is searched under, and how hard to search."""
 
     def __init__(
-        self, config: Foil.Config, scorer: SplitModule[Any], catalogue: Catalogue, effort: Effort
+        self, config: Foil.Config, scorer: SplitModule[Any], catalogue: Searchable, effort: Effort
     ) -> None:
         self.catalogue, self.effort = catalogue, effort
         self._config, self._scorer = config, scorer
