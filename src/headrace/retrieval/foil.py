@@ -170,7 +170,8 @@ class Foil(Channel):
         self._check(scorer, vector_IV, row_IX, (bonus_I, height_I), space)
         graph = config.graph.restore(_under(GRAPH, arrays), placed(vector_IV, height_I))
         available_I = space.catalogue.available
-        known = Searchable(scorer, graph, vector_IV, row_IX, bonus_I, available_I[: len(vector_IV)])
+        known_I = available_I[: len(vector_IV)]
+        known = Searchable(scorer, graph, vector_IV, row_IX, bonus_I, height_I, known_I)
         return FoilRetriever(config, scorer, known.grown(available_I), effort)
 
     def _check(
