@@ -20,12 +20,14 @@ class Judge:
     truth.
     """
 
-    def __init__(self, samples: Samples, most: int, *, new: bool) -> None:
-        """``most`` is how long a list may be."""
+    def __init__(
+        self, samples: Samples, most: int, *, new: bool, requests: int = MOST_REQUESTS
+    ) -> None:
+        """``most`` is how long a list may be; at most so many ``requests`` are asked."""
         rows, truth = samples.first_requests("valid")
-        if len(rows) > MOST_REQUESTS:
+        if len(rows) > requests:
             rng = np.random.default_rng(samples.seed)
-            rows = np.sort(rng.choice(rows, MOST_REQUESTS, replace=False))
+            rows = np.sort(rng.choice(rows, requests, replace=False))
             truth = samples.truth(rows)
         self._most = most
         self._requests = samples.features(rows)

@@ -258,8 +258,12 @@ class Samples:
         return out
 
     def positives_batch(self, request_B: Array, *, seed: int, pool: int) -> Batch:
-        """What requests took, at most ``max_positives`` each, and a pool of uniform negatives."""
-        truth = self.truth(request_B)
+        """What requests took, at most ``max_positives`` each, and a pool of uniform negatives.
+
+        Labels tell which target events each item got.
+        """
+        offsets, item, bits_N = self._positives(request_B, self._target_mask)
+        truth = Ragged(torch.from_numpy(item), torch.from_numpy(offsets))
         keep = np.ones(len(truth.values), bool)
         if self.config.new_to_user:
             keep = self.is_new(request_B, truth).numpy()
@@ -269,12 +273,16 @@ class Samples:
         found = Candidates(truth).take(at)
         rng = np.random.default_rng([seed, int(request_B[0])])
         negatives = rng.integers(1, self.log.manifest.num_items, pool)
-        ones = torch.ones(len(found))
+        bits_N = bits_N[at.numpy()]
+        labels = {
+            task: torch.from_numpy(((bits_N >> self.log.type_code(task)) & 1).astype(np.float32))
+            for task in self.config.targets
+        }
         return Batch(
             self.features(request_B),
             found,
-            {task: ones for task in self.config.targets},
-            ones,
+            labels,
+            torch.ones(len(found)),
             torch.from_numpy(negatives),
         )
 

@@ -1,0 +1,223 @@
+"""A catalogue searched under a split scorer: along its graph, or all of it.
+
+B requests    I items    V width of an item's vector    X width of an item's row
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from .. import config
+from ..data import Ragged, Requests
+from ..ops import graph_search
+from ..ops.graph_search import Effort, Found, Spent
+from ._graph import ItemGraph
+from ._split import Split
+
+Array = NDArray[Any]
+Precision = Literal["fp32", "bf16"]
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+CHUNK = 8192  # items scored at a time where all are
+HEIGHT = 1.0  # width of the bonus among item vectors, see ``Searchable.of``
+
+
+class EffortConfig(config.Config):
+    """What a search may cost, on the finest level of the graph first."""
+
+    width: tuple[int, ...] = (400, 200, 100)
+    """Items kept in view (ef); a graph with more levels goes on with the last number."""
+    hops: tuple[int, ...] = (3, 1, 1)
+    """Times that those in view are expanded (T)."""
+    rule: Literal["paper", "served"] = "paper"
+    """paper: keep the best of a level, expand the new among them. served: the best of the new."""
+    stop: float = Field(default=0.0, ge=0, le=1)
+    """Leave a level after a hop that renewed less than this share of what is in view."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> EffortConfig:
+        for name, numbers in (("width", self.width), ("hops", self.hops)):
+            if not numbers or min(numbers) < 1:
+                raise ValueError(f"{name}: want positive numbers, one a level, got {numbers}")
+        return self
+
+    def effort(self) -> Effort:
+        """As the search takes it."""
+        return Effort(self.width, self.hops, self.rule, self.stop)
+
+
+@final
+@dataclass(frozen=True)
+class Searchable:
+    """Everything about the items that a search needs, of one version.
+
+    ``retrieval.foil`` trains, saves and restores it; any scorer that comes apart can be searched:
+    ``Searchable.of(scorer, available_I, graph=ItemGraph.Config(), precision="bf16")``.
+    """
+
+    scorer: Split[Any]
+    graph: ItemGraph
+    vector_IV: Tensor  # float32
+    row_IX: Tensor  # float32 or bfloat16
+    bonus_I: Tensor  # float32, added to every score of an item
+    height_I: Tensor  # float32, where the bonus put each item when it was linked
+    available_I: Tensor  # bool
+
+    @classmethod
+    @torch.inference_mode()
+    def of(
+        cls,
+        scorer: Split[Any],
+        available_I: Tensor,
+        bonus_I: Tensor | None = None,
+        *,
+        graph: ItemGraph.Config,
+        precision: Precision = "fp32",
+    ) -> Searchable:
+        """Make the item part of every item, and link them.
+
+        What is near lies near by the bonus, too: a walk by score then finds its way.
+        """
+        vector_IV, row_IX = item_part(scorer, torch.arange(len(available_I)), DTYPES[precision])
+        bonus_I = torch.zeros(len(available_I)) if bonus_I is None else bonus_I
+        height_I = _heights(vector_IV, bonus_I)
+        linked = graph.build(placed(vector_IV, height_I))
+        return cls(scorer, linked, vector_IV, row_IX, bonus_I, height_I, available_I)
+
+    @torch.inference_mode()
+    def search(
+        self,
+        requests: Requests,
+        most: int,
+        effort: Effort,
+        exclude: Ragged | None = None,
+        scale_B: Array | None = None,
+    ) -> Found:
+        """The ``most`` best items of each request that the graph leads to.
+
+        None that is unavailable or that its row of ``exclude`` names; ``scale_B`` multiplies the
+        widths of single requests.
+        """
+        users = self._users(requests)
+
+        def score(row_N: Array, item_N: Array) -> Array:
+            item = torch.from_numpy(item_N).long()
+            cuts = np.flatnonzero(np.diff(row_N, prepend=-1, append=-1))
+            parts = [
+                self._score(users[row_N[a]], item[a:z], self.row_IX.index_select(0, item[a:z]))
+                for a, z in pairwise(cuts.tolist())
+            ]
+            return torch.cat(parts).numpy()
+
+        return graph_search.search(
+            self.graph.graph,
+            score,
+            len(requests),
+            most,
+            effort,
+            allowed=self._allowed_bits,
+            exclude=None if exclude is None else (exclude.offsets.numpy(), exclude.values.numpy()),
+            scale_B=scale_B,
+        )
+
+    @torch.inference_mode()
+    def exhaustive(self, requests: Requests, most: int, exclude: Ragged | None = None) -> Found:
+        """The best of all items, by the same parts and the same cross: what a search is judged by.
+
+        Items are read in order, without a gather, ``CHUNK`` at a time.
+        """
+        users, begun = self._users(requests), time.perf_counter()
+        size, wanted = len(self.available_I), min(most, len(self.available_I))
+        every, items, scores = torch.arange(size), list[Tensor](), list[Tensor]()
+        for b, one in enumerate(users):
+            parts = [
+                self._score(one, every[a : a + CHUNK], self.row_IX[a : a + CHUNK])
+                for a in range(0, size, CHUNK)
+            ]
+            score_I = torch.cat(parts).masked_fill_(~self._allowed, -torch.inf)
+            score_I.nan_to_num_(-torch.inf, -torch.inf, -torch.inf)
+            if exclude is not None:
+                score_I[exclude[b]] = -torch.inf
+            top = score_I.topk(wanted)
+            found = top.values.isfinite()
+            items.append(top.indices[found].int())
+            scores.append(top.values[found])
+        return Found(
+            torch.cat(items).numpy() if items else np.zeros(0, np.int32),
+            torch.cat(scores).numpy() if scores else np.zeros(0, np.float32),
+            np.cumsum([0, *map(len, items)], dtype=np.int64),
+            np.full(len(users), size, np.int64),
+            Spent(0.0, time.perf_counter() - begun, 0.0),
+        )
+
+    @torch.inference_mode()
+    def grown(self, available_I: Tensor) -> Searchable:
+        """With the items that came after the last one linked in; their bonus is the lowest."""
+        fresh = torch.arange(len(self.vector_IV), len(available_I))
+        if not len(fresh):
+            return replace(self, available_I=available_I)
+        vector_MV, row_MX = item_part(self.scorer, fresh, self.row_IX.dtype)
+        vector_IV = torch.cat([self.vector_IV, vector_MV])
+        bonus_I, height_I = (
+            torch.cat([known_I, known_I.min().expand(len(fresh))])
+            for known_I in (self.bonus_I, self.height_I)
+        )
+        return replace(
+            self,
+            graph=self.graph.insert(placed(vector_IV, height_I), fresh),
+            vector_IV=vector_IV,
+            row_IX=torch.cat([self.row_IX, row_MX]),
+            bonus_I=bonus_I,
+            height_I=height_I,
+            available_I=available_I,
+        )
+
+    @cached_property
+    def _allowed(self) -> Tensor:  # (I,) bool
+        return self.available_I & (torch.arange(len(self.available_I)) > 0)
+
+    @cached_property
+    def _allowed_bits(self) -> Array:
+        return graph_search.pack(self._allowed.numpy())
+
+    def _users(self, requests: Requests) -> list[Any]:
+        if not len(requests):
+            return []
+        users = self.scorer.users(requests, self.vector_IV, self.row_IX.dtype)
+        return [users.one(b) for b in range(len(requests))]
+
+    def _score(self, one: Any, item_N: Tensor, row_NX: Tensor) -> Tensor:  # (N,)
+        return self.scorer.cross(one, item_N, row_NX) + self.bonus_I[item_N]
+
+
+def placed(vector_IV: Tensor, height_I: Tensor) -> Tensor:  # (I, V or V + 1)
+    """Where items are linked: vectors and, unless all are at 0, their height."""
+    if not bool(height_I.any()):
+        return vector_IV
+    return torch.cat([vector_IV, height_I.unsqueeze(1)], dim=1)
+
+
+def _heights(vector_IV: Tensor, bonus_I: Tensor) -> Tensor:  # (I,)
+    """The bonus, as wide as ``HEIGHT`` of the vectors' spread in all their coordinates."""
+    if len(bonus_I) < 2 or bool((bonus_I == bonus_I[0]).all()):
+        return torch.zeros(len(bonus_I))
+    spread = vector_IV.var(0).sum().sqrt()
+    return HEIGHT * spread * (bonus_I - bonus_I.mean()) / bonus_I.std()
+
+
+def item_part(
+    scorer: Split[Any], item_M: Tensor, dtype: torch.dtype, chunk: int = 16_384
+) -> tuple[Tensor, Tensor]:
+    """Vectors ``(M, V)`` and rows ``(M, X)`` of items, ``chunk`` at a time."""
+    parts = [scorer.vectors(some) for some in item_M.split(chunk)]
+    rows = [scorer.rows(vector).to(dtype) for vector in parts]
+    return torch.cat(parts), torch.cat(rows)

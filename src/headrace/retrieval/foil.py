@@ -1,0 +1,288 @@
+"""The whole catalogue searched under a scorer of any form, along a graph made after training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal, final
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from .. import config
+from ..data import Candidates, Ragged, Requests
+from ..errors import BundleError, ConfigError, suggest
+from ..features import FeatureSpace
+from ..ops import ragged
+from ..ops.graph_search import Effort, Found
+from ..samples import Samples
+from ..training import Trainer, Training
+from ._attention import AttentionScorer
+from ._base import Channel
+from ._graph import ItemGraph
+from ._judge import Judge
+from ._objective import Adversary, Negatives, Objective
+from ._positives import Popularity, log_popularity, positive_counts, union
+from ._ranker import RankerScorer
+from ._searched import DTYPES, EffortConfig, Precision, Searchable, item_part, placed
+from ._split import SplitModule
+
+NET, GRAPH, EFFORT = "net.", "graph.", "effort."  # prefixes among the arrays
+SAMPLE, CLOSE = 64, 1e-4  # items whose stored vectors are compared with what the weights make
+RULES = ("paper", "served")
+
+
+@final
+class Foil(Channel):
+    """Full-corpus search under an arbitrary scorer (NANN, or two-way foil).
+
+    Chen et al. 2022, "Approximate Nearest Neighbor Search under Neural Similarity Metric for
+    Large-Scale Recommendation", arXiv:2202.10226. The scorer is trained first, by sampled softmax
+    and an adversarial term that evens its scores out between neighbours; then items are linked by
+    how near their vectors are, and requests walk the graph by score. Scorers come apart into item,
+    user and cross parts (``_split``); index, item parts and weights are one version.
+
+    Departures: of the scorer, see ``_attention``; of training, ``_objective``; of the search,
+    ``ops.graph_search``.
+    """
+
+    class Config(config.Config):
+        """Settings of Foil."""
+
+        kind: Literal["foil"] = "foil"
+        scorer: Annotated[
+            AttentionScorer.Config | RankerScorer.Config, Field(discriminator="kind")
+        ] = AttentionScorer.Config()
+        """What items are scored by: "attention", made for search, or a "ranker"."""
+        negatives: Negatives = Negatives()
+        log_q_weight: float = Field(default=1.0, ge=0, le=1)
+        """Share of the sampling correction, as in the two-tower channel."""
+        type_weights: Mapping[str, float] = {}
+        """Weight of a positive by the type of its event, of the samples' targets; 1 if not named.
+        """
+        adversary: Adversary | None = None
+        """The adversarial term. Default: none; a ranker is trained without."""
+        popularity: Popularity | None = None
+        """Add what is popular at the end of training. Default: nothing."""
+        skip: str | None = None
+        """A sequence whose items are not returned. Default: none."""
+        graph: ItemGraph.Config = ItemGraph.Config()
+        effort: EffortConfig = EffortConfig()
+        """Of a search, unless a tuner wrote another to the bundle."""
+        precision: Precision = "fp32"
+        """Of item rows and of the cross: fp32, or bf16 in half the memory."""
+        requests_per_batch: int = Field(default=128, ge=1, le=100_000)
+        """Requests of a training batch; each brings its positives."""
+        judge_at: int = Field(default=100, ge=1, le=10_000)
+        """Validations measure recall in so many items."""
+        judge_requests: int = Field(default=500, ge=1, le=1_000_000)
+        """Users that a validation asks for, each by a search."""
+        training: Training = Training(table_learning_rate=0.05)
+
+        @model_validator(mode="after")
+        def _trainable(self) -> Foil.Config:
+            if self.adversary is not None and self.scorer.kind == "ranker":
+                raise ValueError("adversary: a ranker is trained without; leave it out")
+            if any(weight < 0 for weight in self.type_weights.values()):
+                raise ValueError("type_weights: want numbers of at least 0")
+            return self
+
+        def build(self, space: FeatureSpace) -> Foil:
+            """Make the channel. Raises ConfigError if a name does not exist."""
+            self.scorer.check(space.schema)
+            known = space.schema.sequences
+            if self.skip is not None and self.skip not in known:
+                raise ConfigError(f"skip: no sequence {self.skip!r}; {suggest(self.skip, known)}")
+            return Foil(self)
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def fit(self, samples: Samples, name: str, trainer: Trainer) -> FoilRetriever:
+        """Train the scorer and link all items; stop early on what a search finds."""
+        torch.manual_seed(samples.seed)
+        config, space = self.config, samples.space
+        for kind in config.type_weights:
+            if kind not in samples.config.targets:
+                raise ConfigError(
+                    f"{name}.type_weights: {kind!r} is no target; "
+                    f"{suggest(kind, samples.config.targets)}"
+                )
+        scorer = config.scorer.build(space)
+        now_I = log_popularity(samples, config.popularity, samples.split.valid_ms)
+        judge = Judge(
+            samples,
+            config.judge_at,
+            new=samples.config.new_to_user,
+            requests=config.judge_requests,
+        )
+
+        def made() -> FoilRetriever:
+            catalogue = Searchable.of(
+                scorer,
+                space.catalogue.available,
+                now_I,
+                graph=config.graph,
+                precision=config.precision,
+            )
+            return FoilRetriever(config, scorer, catalogue, config.effort.effort())
+
+        def validate(_: nn.Module) -> float:
+            return judge(made())
+
+        trainer.fit(
+            Objective(
+                scorer,
+                config.negatives,
+                config.adversary,
+                config.type_weights,
+                config.log_q_weight,
+                positive_counts(samples),
+            ),
+            samples.retrieval("train", config.requests_per_batch, pool=config.negatives.uniform),
+            config.training,
+            name=name,
+            validate=validate if judge.able else None,
+        )
+        scorer.freeze()
+        return made()
+
+    def restore(self, arrays: Mapping[str, Tensor], space: FeatureSpace) -> FoilRetriever:
+        """Take up a trained channel; items that came into the log since are linked in.
+
+        Raises BundleError where weights, item parts and graph are not of one version.
+        """
+        config = self.config
+        scorer = config.scorer.build(space)
+        try:
+            scorer.load_state_dict(_under(NET, arrays))
+            effort = _effort(_under(EFFORT, arrays))
+            vector_IV, row_IX, bonus_I = (arrays[n] for n in ("vectors", "rows", "popularity"))
+            height_I = arrays["heights"]
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise BundleError(f"foil: weights do not fit the settings: {reason}") from None
+        except KeyError as error:
+            raise BundleError(f"foil: the bundle lacks {error}; train again") from None
+        scorer.freeze()
+        self._check(scorer, vector_IV, row_IX, (bonus_I, height_I), space)
+        graph = config.graph.restore(_under(GRAPH, arrays), placed(vector_IV, height_I))
+        available_I = space.catalogue.available
+        known_I = available_I[: len(vector_IV)]
+        known = Searchable(scorer, graph, vector_IV, row_IX, bonus_I, height_I, known_I)
+        return FoilRetriever(config, scorer, known.grown(available_I), effort)
+
+    def _check(
+        self,
+        scorer: SplitModule[Any],
+        vector_IV: Tensor,
+        row_IX: Tensor,
+        column_I: tuple[Tensor, ...],
+        space: FeatureSpace,
+    ) -> None:
+        """Whether item parts are whole, and what these weights make of some of the items."""
+        size, dtype = len(vector_IV), DTYPES[self.config.precision]
+        sizes = [len(x) for x in (row_IX, *column_I)]
+        if size > len(space.catalogue) or any(other != size for other in sizes):
+            raise BundleError(
+                f"foil: vectors of {size} items, rows, popularity and heights of "
+                f"{', '.join(map(str, sizes))}, a catalogue of {len(space.catalogue)}; train again"
+            )
+        item_M = torch.linspace(0, size - 1, min(size, SAMPLE)).long()
+        with torch.inference_mode():
+            vector_MV, row_MX = item_part(scorer, item_M, dtype)
+        pairs = ((vector_IV, vector_MV), (row_IX, row_MX))
+        for stored, made in pairs:
+            same = stored.dtype == made.dtype and stored.shape[1:] == made.shape[1:]
+            near = CLOSE if stored.dtype == torch.float32 else 0.02
+            if not same or not torch.allclose(stored[item_M].float(), made.float(), near, near):
+                raise BundleError(
+                    "foil: item vectors or rows are not those of the weights; they are of "
+                    "different versions or settings; train again"
+                )
+
+
+@final
+class FoilRetriever:
+    """A catalogue, the scorer that it is searched under, and how hard to search."""
+
+    def __init__(
+        self, config: Foil.Config, scorer: SplitModule[Any], catalogue: Searchable, effort: Effort
+    ) -> None:
+        self.catalogue, self.effort = catalogue, effort
+        self._config, self._scorer = config, scorer
+        reads = scorer.reads_sequences
+        self.reads_sequences = reads
+        if reads is not None and config.skip is not None:
+            self.reads_sequences = (*reads, config.skip)
+
+    @property
+    def item_vectors(self) -> Tensor:  # (I, V)
+        """Where items lie."""
+        return self.catalogue.vector_IV
+
+    def with_effort(self, effort: Effort) -> FoilRetriever:
+        """The same, searched harder or less hard; the bundle keeps it."""
+        return FoilRetriever(self._config, self._scorer, self.catalogue, effort)
+
+    def recount(self, samples: Samples) -> FoilRetriever:
+        """The same scorer with what is popular at the end of the validation period."""
+        if self._config.popularity is None:
+            return self
+        now_I = log_popularity(samples, self._config.popularity, samples.split.test_ms)
+        catalogue = replace(self.catalogue, bonus_I=now_I)
+        return FoilRetriever(self._config, self._scorer, catalogue, self.effort)
+
+    def retrieve(self, requests: Requests, quota_B: Tensor) -> Candidates:
+        """Find the ``quota_B`` best items of each request."""
+        most = int(quota_B.max()) if len(quota_B) else 0
+        found = candidates(self.search(requests, most))
+        return found.take(ragged.head(found.item_id.offsets, quota_B))
+
+    def search(self, requests: Requests, most: int) -> Found:
+        """The ``most`` best that the graph leads to, and how many items were scored."""
+        return self.catalogue.search(requests, most, self.effort, self._exclude(requests))
+
+    def exhaustive(self, requests: Requests, most: int) -> Found:
+        """The ``most`` best of all items."""
+        return self.catalogue.exhaustive(requests, most, self._exclude(requests))
+
+    def arrays(self) -> Mapping[str, Tensor]:
+        """Weights, item parts, graph and effort: one version."""
+        parts, effort = self.catalogue, self.effort
+        rule = RULES.index(effort.rule)
+        return {
+            **{f"{NET}{name}": weight for name, weight in self._scorer.state_dict().items()},
+            "vectors": parts.vector_IV,
+            "rows": parts.row_IX,
+            "popularity": parts.bonus_I,
+            "heights": parts.height_I,
+            **{f"{GRAPH}{name}": array for name, array in parts.graph.arrays().items()},
+            f"{EFFORT}width": torch.tensor(effort.width),
+            f"{EFFORT}hops": torch.tensor(effort.hops),
+            f"{EFFORT}rest": torch.tensor([rule, effort.stop, effort.stretch], dtype=torch.float64),
+        }
+
+    def _exclude(self, requests: Requests) -> Ragged:
+        skip = self._config.skip
+        if skip is None:
+            return requests.exclude
+        return union(requests.exclude, requests.ragged(f"{skip}.item"))
+
+
+def candidates(found: Found) -> Candidates:
+    """What a search found, as the cascade takes it."""
+    item = Ragged(torch.from_numpy(found.item.astype(np.int64)), torch.from_numpy(found.offsets))
+    return Candidates(item, scores={"score": torch.from_numpy(found.score).unsqueeze(1)})
+
+
+def _under(prefix: str, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n[len(prefix) :]: a for n, a in arrays.items() if n.startswith(prefix)}
+
+
+def _effort(arrays: Mapping[str, Tensor]) -> Effort:
+    rule, stop, stretch = arrays["rest"].tolist()
+    width, hops = (tuple(arrays[name].tolist()) for name in ("width", "hops"))
+    return Effort(width, hops, RULES[int(rule)], stop, stretch)
