@@ -1,7 +1,7 @@
 """Rankers on planted worlds whose only evidence lies thousands of events back.
 
     python -m benchmarks.long_term [--seeds 1] [--users 150] [--requests 6000] [--epochs 1]
-                                   [--worlds long_term,decay] [--only "din,sim hard"]
+                                   [--worlds long_term,decay] [--only "din,sim hard"] [--add]
 
 A user of a world likes or dislikes each category of a ring for good, and sees it once in 5,600
 events. Rankers learn from pages of the ring in the middle of the log and are judged on the last
@@ -14,6 +14,7 @@ ring, which has as many rounds in all of them.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class Place:
         return World.Config.model_validate(settings)
 
 
-MEMORY = ("sim hard", "mimn", "mimn code")  # against the length of a history, all else equal
+MEMORY = ("sim hard", "mimn")  # against the length of a history, all else equal
 WORLDS = {
     "long_term": Place("long_term", ("din", *MEMORY, "sim hard + time", "sim soft", "twin", "eta")),
     "styles": Place("styles", ("din", "sim hard", "sim soft")),
@@ -193,6 +194,13 @@ def one(name: str, seed: int, given: Any, only: set[str]) -> Mapping[str, float]
     return out
 
 
+def saved(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Worlds of an earlier run with these settings."""
+    path = _common.RESULTS / "long_term.json"
+    earlier: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return earlier["worlds"] if settings.items() <= earlier.items() else {}
+
+
 def main() -> None:
     """Print a line a model and, last, one JSON line."""
     options = _common.parser(__doc__)
@@ -205,10 +213,12 @@ def main() -> None:
     )
     options.add_argument("--only", default="", help=f"of {', '.join(MODELS)}; default by world")
     options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--add", action="store_true", help="keep what was saved of other worlds")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     only = set(filter(None, given.only.split(",")))
-    figures: dict[str, Any] = {}
+    settings = {k: getattr(given, k) for k in ("seeds", "users", "requests", "epochs")}
+    figures = saved(settings) if given.add else {}
     for name in given.worlds.split(","):
         runs = [one(name, seed, given, only) for seed in range(1, given.seeds + 1)]
         figures[name] = {
@@ -218,7 +228,6 @@ def main() -> None:
             }
             for label in runs[0]
         }
-    settings = {k: getattr(given, k) for k in ("seeds", "users", "requests", "epochs")}
     _common.finish("long_term", {**settings, "worlds": figures}, save=given.save)
 
 
