@@ -73,6 +73,8 @@ class Foil(Channel):
         """Of a search, unless a tuner wrote another to the bundle."""
         precision: Precision = "fp32"
         """Of item rows and of the cross: fp32, or bf16 in half the memory."""
+        days: float | None = Field(default=None, gt=0)
+        """Train on so many of the newest days of the samples; default: all."""
         requests_per_batch: int = Field(default=128, ge=1, le=100_000)
         """Requests of a training batch; each brings its positives."""
         judge_at: int = Field(default=100, ge=1, le=10_000)
@@ -141,7 +143,13 @@ class Foil(Channel):
                 config.log_q_weight,
                 positive_counts(samples),
             ),
-            samples.retrieval("train", config.requests_per_batch, pool=config.negatives.uniform),
+            samples.retrieval(
+                "train",
+                config.requests_per_batch,
+                pool=config.negatives.uniform,
+                days=config.days,
+                sequences=scorer.reads_sequences,
+            ),
             config.training,
             name=name,
             validate=validate if judge.able else None,

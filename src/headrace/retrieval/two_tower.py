@@ -92,7 +92,12 @@ class TwoTower(Channel):
 
         trainer.fit(
             Objective(net, positive_counts(samples)),
-            samples.retrieval("train", config.requests_per_batch, pool=config.pool),
+            samples.retrieval(
+                "train",
+                config.requests_per_batch,
+                pool=config.pool,
+                sequences=(config.history,),
+            ),
             config.training,
             name=name,
             validate=validate if judge.able else None,

@@ -257,10 +257,18 @@ class Samples:
             out[name] = torch.from_numpy(encoder.encode_numbers(numbers))
         return out
 
-    def positives_batch(self, request_B: Array, *, seed: int, pool: int) -> Batch:
+    def positives_batch(
+        self,
+        request_B: Array,
+        *,
+        seed: int,
+        pool: int,
+        sequences: Collection[str] | None = None,
+    ) -> Batch:
         """What requests took, at most ``max_positives`` each, and a pool of uniform negatives.
 
-        Labels tell which target events each item got.
+        Labels tell which target events each item got. ``sequences``: those to gather, by default
+        all.
         """
         offsets, item, bits_N = self._positives(request_B, self._target_mask)
         truth = Ragged(torch.from_numpy(item), torch.from_numpy(offsets))
@@ -279,7 +287,7 @@ class Samples:
             for task in self.config.targets
         }
         return Batch(
-            self.features(request_B),
+            self.features(request_B, sequences),
             found,
             labels,
             torch.ones(len(found)),
@@ -298,9 +306,20 @@ class Samples:
         rows = self.requests(part, days=self.config.ranking_days)
         return RankingBatches(self, rows, size, hits, sequences)
 
-    def retrieval(self, part: Part, size: int, *, pool: int) -> RetrievalBatches:
-        """Batches of ``size`` requests for a channel, each with ``pool`` uniform negatives."""
-        return RetrievalBatches(self, self.requests(part), size, pool)
+    def retrieval(
+        self,
+        part: Part,
+        size: int,
+        *,
+        pool: int,
+        days: float | None = None,
+        sequences: Collection[str] | None = None,
+    ) -> RetrievalBatches:
+        """Batches of ``size`` requests for a channel, each with ``pool`` uniform negatives.
+
+        ``days``: of the newest requests, by default all; ``sequences`` as in ``positives_batch``.
+        """
+        return RetrievalBatches(self, self.requests(part, days=days), size, pool, sequences)
 
     def _positives(self, request_B: Array, mask: int) -> tuple[Array, Array, Array]:
         return sampling.positives(
@@ -372,14 +391,23 @@ class RankingBatches(_Batches):
 class RetrievalBatches(_Batches):
     """Positives and a shared pool of negatives."""
 
-    def __init__(self, samples: Samples, request: Array, size: int, pool: int) -> None:
+    def __init__(
+        self,
+        samples: Samples,
+        request: Array,
+        size: int,
+        pool: int,
+        sequences: Collection[str] | None,
+    ) -> None:
         super().__init__(samples, request, size)
-        self._pool = pool
+        self._pool, self._sequences = pool, sequences
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from step ``start`` on."""
         for request_B, seed in self._chunks(epoch, start):
-            yield self._samples.positives_batch(request_B, seed=seed, pool=self._pool)
+            yield self._samples.positives_batch(
+                request_B, seed=seed, pool=self._pool, sequences=self._sequences
+            )
 
 
 def _mask(types: tuple[str, ...], log: Log) -> int:
