@@ -10,7 +10,6 @@ left of the multiplications, and the AUC and time of the slim network beside the
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -151,10 +150,11 @@ def interaction_world(seed: int, requests: int, buckets: int = 40) -> Planted:
     rows = requests * EACH
     user = torch.randint(1, buckets + 1, (requests,), generator=made)
     item = torch.randint(1, buckets + 1, (ITEMS,), generator=made)
-    draws = Draws({"u": user}, {"i": item}, {}, torch.randint(1, ITEMS, (rows,), generator=made))
-    likes = torch.rand(buckets + 1, buckets + 1, generator=made) < 0.5
-    chance_N = torch.where(likes[draws.spread("u"), draws.spread("i")], 0.85, 0.15)
-    return _world(draws, torch.rand(rows, generator=made) < chance_N, buckets, 16)
+    item_N = torch.randint(1, ITEMS, (rows,), generator=made)
+    pair_N = user.repeat_interleave(EACH) * buckets + item[item_N] - buckets
+    draws = Draws({"u": user}, {"i": item}, {"pair": pair_N}, item_N)
+    chance_P = torch.where(torch.rand(buckets**2 + 1, generator=made) < 0.5, 0.85, 0.15)
+    return _world(draws, torch.rand(rows, generator=made) < chance_P[pair_N], buckets**2, 16)
 
 
 def train(model: Pointwise | Gated, data: Batch, epochs: int, **settings: Any) -> None:
@@ -173,7 +173,7 @@ def interaction(seed: int, requests: int, epochs: int) -> dict[str, float]:
     """AUC of COLD and of the vector product where only pairs tell."""
     world = interaction_world(seed, requests)
     out: dict[str, float] = {}
-    for name, config in {"vector": Vector.Config(dim=8), "cold": Cold.Config()}.items():
+    for name, config in {"vector": Vector.Config(), "cold": Cold.Config()}.items():
         torch.manual_seed(seed)
         model = config.build(world.space, ("click",))
         train(model, world.train, epochs)
@@ -190,3 +190,54 @@ def importance(world: Planted, seed: int, epochs: int) -> float:
         scale_G = model.importance(world.test.requests, world.test.candidates)
     best = [model.groups[g] for g in scale_G.argsort(descending=True)[:INFORMATIVE]]
     return len(set(best) & set(world.informative)) / INFORMATIVE
+
+
+class Outcome(NamedTuple):
+    """What gates did to a model."""
+
+    kept: tuple[str, ...]
+    hidden: tuple[int, ...]
+    removed: float  # share of the multiplications
+    before: float  # AUC
+    after: float
+    speedup: float  # of scoring
+
+
+def gates(
+    world: Planted, seed: int, epochs: int, budget: float, hidden: tuple[int, ...]
+) -> Outcome:
+    """Train whole, train under gates, slim, fine-tune."""
+    config = Cold.Config(hidden=hidden, squeeze=False)
+    torch.manual_seed(seed)
+    model = config.build(world.space, ("click",))
+    train(model, world.train, epochs)
+    before = auc(model, world.test)
+    plain = Costs.multiplications(model.stack().inputs, hidden, 1)
+    fetch = [DEAR if name in world.dear else 1.0 for name in model.groups]
+    scale = plain.full / sum(fetch)  # in all, features cost as much as layers
+    costs = Costs(torch.tensor(fetch) * scale, plain.first_G, plain.deeper)
+    gated = Gated(Gated.Config(budget=budget), model, costs, epochs * len(Pieces(world.train)))
+    train(gated, world.train, epochs)
+    slim = gated.release()
+    heir = config.slimmer(slim.kept, (), slim.hidden).build(world.space, ("click",))
+    inherit(slim, model, heir)
+    train(heir, world.train, 1)
+    left = Costs.multiplications(heir.stack().inputs, slim.hidden, 1)
+    after = auc(heir, world.test)
+    return Outcome(
+        slim.kept,
+        slim.hidden,
+        1 - left.full / plain.full,
+        before,
+        after,
+        _speed(model, world.test) / _speed(heir, world.test),
+    )
+
+
+def _speed(model: Pointwise, data: Batch) -> float:
+    """Median ms of scoring a batch as it is served, at its first 2,000 candidates."""
+    model.freeze()
+    some = _rows(data, torch.arange(2_000 // EACH))
+    return float(
+        np.median(_common.times_ms(lambda: model.score(some.requests, some.candidates), 20))
+    )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import config
 from ..data import Batch
 from ..errors import ConfigError
-from .gates import Costs, GatedStack, Slim
+from .gates import PACE, Costs, GatedStack, Slim
 from .pointwise import Pointwise
 
 
@@ -32,12 +32,12 @@ class Gated(nn.Module):
     class Config(config.Config):
         """Settings of Gated."""
 
-        budget: float | None = Field(default=0.3, gt=0, lt=1)
+        budget: float | None = Field(default=0.2, gt=0, lt=1)
         """Share of the cost that may stay; none, and ``penalty`` decides."""
         penalty: float = Field(default=0.1, ge=0, le=100)
         """λ where there is no budget."""
-        pace: float = Field(default=0.01, gt=0, le=10)
-        """Of λ, per step and share of the cost above the target."""
+        pace: float = Field(default=6.0, gt=0, le=1000)
+        """How far λ rises in the whole training for each share of the cost above the target."""
         warm_up: float = Field(default=0.1, ge=0, lt=1)
         """Share of the steps before anything is paid for."""
         ramp: float = Field(default=0.4, gt=0, le=1)
@@ -54,8 +54,10 @@ class Gated(nn.Module):
             raise ConfigError(f"{type(model).__name__.lower()}: has no hidden layers to slim")
         layers = model.get_submodule(stack.path)
         assert isinstance(layers, nn.Sequential)
-        self.config, self.steps, self.costs = config, steps, costs
-        self.gates = GatedStack(layers, stack.inputs)
+        self.config, self.steps, self.costs = config, max(steps, 1), costs
+        # at a learning rate of 1e-3 a gate can shut within a quarter of any training
+        pace = PACE * min(max(1_000 / steps, 0.25), 5.0)
+        self.gates = GatedStack(layers, stack.inputs, pace)
         self.model = model
         model.set_submodule(stack.path, self.gates)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
@@ -69,14 +71,14 @@ class Gated(nn.Module):
         return {**self.model.loss(batch), "cost": self.price * share}
 
     def _move(self, share: float) -> None:
-        begun = int(self.step) / max(self.steps, 1) - self.config.warm_up
+        begun = int(self.step) / self.steps - self.config.warm_up
         done = min(max(begun / self.config.ramp, 0.0), 1.0)
         budget = self.config.budget
         if budget is None:
             self.price.fill_(self.config.penalty * done)
         elif begun >= 0:  # geometric: to halve is as hard as to halve again
             target = math.exp(done * math.log(budget))
-            self.price.add_(self.config.pace * (share - target)).clamp_(min=0)
+            self.price.add_(self.config.pace / self.steps * (share - target)).clamp_(min=0)
         self.step.add_(1)
 
     def release(self) -> Slim:

@@ -23,7 +23,7 @@ from .mlp import Dice, PReLU
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1  # temperature and stretch, as in the authors' code
 START = 2.5  # log alpha at first: open with a chance of 0.98
-PACE = 20.0  # how much faster than weights a gate learns
+PACE = 20.0  # how much faster than weights a gate learns, in a training of a thousand steps
 MULTIPLE = 8  # widths are rounded up to it: kernels work in such strides
 
 
@@ -49,15 +49,16 @@ class HardConcrete(nn.Module):
 
     optional: Tensor  # (size,) bool
 
-    def __init__(self, optional: Tensor) -> None:
+    def __init__(self, optional: Tensor, pace: float = PACE) -> None:
         super().__init__()
-        # stored as a PACE-th, so that the steps of an adaptive rule are PACE times as long
-        self.slow = nn.Parameter(torch.full(optional.shape, START / PACE))
+        self.pace = pace
+        # stored as a pace-th, so that the steps of an adaptive rule are so many times as long
+        self.slow = nn.Parameter(torch.full(optional.shape, START / pace))
         self.register_buffer("optional", optional)
 
     @property
     def log_alpha(self) -> Tensor:  # (size,)
-        return self.slow * PACE
+        return self.slow * self.pace
 
     def draw(self, rows: int) -> Tensor:  # (rows, size)
         """Random gates."""
@@ -127,12 +128,12 @@ class GatedStack(nn.Module):
 
     group: Tensor  # (D,) int64, of each input
 
-    def __init__(self, layers: nn.Sequential, inputs: Sequence[Input]) -> None:
+    def __init__(self, layers: nn.Sequential, inputs: Sequence[Input], pace: float = PACE) -> None:
         super().__init__()
         self.layers, self.inputs = layers, tuple(inputs)
-        self.groups = HardConcrete(torch.tensor([each.optional for each in inputs]))
+        self.groups = HardConcrete(torch.tensor([each.optional for each in inputs]), pace)
         every = [torch.ones(linear.out_features, dtype=torch.bool) for linear in self._linear[:-1]]
-        self.units = nn.ModuleList(HardConcrete(units) for units in every)
+        self.units = nn.ModuleList(HardConcrete(units, pace) for units in every)
         widths = torch.tensor([each.width for each in inputs])
         self.register_buffer("group", torch.repeat_interleave(widths))
         if len(self.group) != self._linear[0].in_features:

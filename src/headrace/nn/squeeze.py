@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class Squeeze(nn.Module):
     """
 
     group: Tensor  # (D,) int64, of each input
+    pace: Final = 20.0  # of what is constant in a scale: slower, and vectors grow in its place
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
@@ -37,14 +38,19 @@ class Squeeze(nn.Module):
     def scales(self, x_ND: Tensor) -> Tensor:  # (N, G)
         """Of every group of every row."""
         logit_NG = x_ND.new_zeros(len(x_ND), len(self.bias))
-        return (logit_NG.index_add(1, self.group, x_ND * self.weight) + self.bias).sigmoid()
+        return (
+            logit_NG.index_add(1, self.group, x_ND * self.weight) + self.pace * self.bias
+        ).sigmoid()
 
-    def forward(self, x_ND: Tensor) -> Tensor:
-        return x_ND * self.scales(x_ND)[:, self.group]
+    def scaled(self, x_ND: Tensor, scale_NG: Tensor) -> Tensor:  # (N, D)
+        """The inputs, scaled."""
+        return x_ND * scale_NG[:, self.group]
 
     def part(self, x_ND: Tensor, columns: Tensor) -> Tensor:
         """Some columns scaled, whole groups of them, given alone."""
         group, place = self.group[columns].unique_consecutive(return_inverse=True)
         logit_NG = x_ND.new_zeros(len(x_ND), len(group))
-        logit_NG = logit_NG.index_add(1, place, x_ND * self.weight[columns]) + self.bias[group]
+        logit_NG = (
+            logit_NG.index_add(1, place, x_ND * self.weight[columns]) + self.pace * self.bias[group]
+        )
         return x_ND * logit_NG.sigmoid()[:, place]

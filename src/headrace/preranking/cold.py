@@ -13,7 +13,7 @@ each item and each value of a cross feature, once a request for the user, and th
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -22,11 +22,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data import Candidates, Requests
+from ..data import Batch, Candidates, Requests
 from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
 from ..nn.embedder import Embedder
 from ..nn.gates import Input, Stack
+from ..nn.losses import task_losses
 from ..nn.mlp import Activation, Layers
 from ..nn.squeeze import Squeeze, linear_log
 from ..ops import ragged
@@ -66,6 +67,9 @@ class Cold(PreRanker):
         activation: Activation = "relu"
         squeeze: bool = True
         """Scale groups by their own importance."""
+        price: float = Field(default=1e-3, ge=0, le=1)
+        """Of a group's mean scale, in the loss; 0 as in the paper. Free scales tell less: those of
+        groups without use wander, or rise with what is learnt by heart."""
         squash: bool = True
         """Pass inputs through linear_log."""
         precision: Literal["float32", "bfloat16"] = "float32"
@@ -155,7 +159,20 @@ class Cold(PreRanker):
     def inputs(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, D)
         """What enters the layers: every group, squashed and squeezed."""
         x_ND = self._raw(requests, candidates)
-        return x_ND if self.squeeze is None else self.squeeze(x_ND)
+        return (
+            x_ND if self.squeeze is None else self.squeeze.scaled(x_ND, self.squeeze.scales(x_ND))
+        )
+
+    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Weighted mean cross-entropy of each task, and the price of the scales."""
+        if self.squeeze is None or not self.config.price:
+            return super().loss(batch)
+        x_ND = self._raw(batch.requests, batch.candidates)
+        scale_NG = self.squeeze.scales(x_ND)
+        logit_NT = batch.sampled(self.head(self.squeeze.scaled(x_ND, scale_NG)))
+        losses = task_losses(logit_NT, batch, dict.fromkeys(self.tasks, 1.0))
+        total = self.config.price * (scale_NG.sum(1) @ batch.weight) / max(len(x_ND), 1)
+        return {**losses, "scales": total}
 
     def importance(self, requests: Requests, candidates: Candidates) -> Tensor:  # (G,)
         """Mean scale of each group over some candidates, in the order of ``groups``."""
