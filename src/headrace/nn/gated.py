@@ -94,8 +94,16 @@ def inherit(slim: Slim, parent: Pointwise, heir: Pointwise) -> None:
 
     Everything outside the stack is taken over by name; the slim layers become the stack.
     """
-    stack = heir.stack()
+    stack, whole = heir.stack(), parent.stack()
     assert stack is not None
+    assert whole is not None
     known = parent.state_dict()
+    stays_G = torch.tensor([each.name in slim.kept for each in whole.inputs])
+    widths_G = torch.tensor([each.width for each in whole.inputs])
+    for names, stays in (
+        (stack.by_group, stays_G),
+        (stack.by_input, stays_G.repeat_interleave(widths_G)),
+    ):
+        known |= {name: known[name][stays] for name in names}
     layers = {f"{stack.path}.{name}": value for name, value in slim.layers.state_dict().items()}
     heir.load_state_dict({name: {**known, **layers}[name] for name in heir.state_dict()})

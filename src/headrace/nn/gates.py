@@ -41,6 +41,8 @@ class Stack:
 
     path: str  # of the nn.Sequential within the model
     inputs: tuple[Input, ...]
+    by_input: tuple[str, ...] = ()  # parameters of the model with a row for each input
+    by_group: tuple[str, ...] = ()  # ... for each group
 
 
 @final

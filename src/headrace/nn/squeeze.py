@@ -31,7 +31,9 @@ class Squeeze(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.register_buffer("group", torch.repeat_interleave(torch.tensor(widths)))
+        self.register_buffer(
+            "group", torch.repeat_interleave(torch.tensor(widths)), persistent=False
+        )
         self.weight = nn.Parameter(torch.randn(sum(widths)) * 0.1)
         self.bias = nn.Parameter(torch.zeros(len(widths)))
 

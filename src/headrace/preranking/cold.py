@@ -149,7 +149,9 @@ class Cold(PreRanker):
 
     def stack(self) -> Stack:
         """All groups may go."""
-        return Stack("head", self._inputs)
+        if self.squeeze is None:
+            return Stack("head", self._inputs)
+        return Stack("head", self._inputs, ("squeeze.weight",), ("squeeze.bias",))
 
     def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
         if self._ready is not None:
