@@ -48,6 +48,7 @@ class Planted:
     test: Batch
     informative: tuple[str, ...] = ()
     dear: tuple[str, ...] = ()
+    twins: tuple[tuple[str, str], ...] = ()  # cheap and dear
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,23 @@ def groups_world(seed: int, requests: int) -> Planted:
     return _world(draws, label_N, VALUES, 8, informative=tuple(informative), dear=tuple(dear))
 
 
-def interaction_world(seed: int, requests: int, buckets: int = 40) -> Planted:
+def twins_world(seed: int, requests: int) -> Planted:
+    """Three features that tell, each there twice: cheap and dear."""
+    made = torch.Generator().manual_seed(seed)
+    rows = requests * EACH
+    ids = [torch.randint(1, VALUES + 1, (rows,), generator=made) for _ in range(3)]
+    cross = {f"{kind}{i}": ids[i] for i in range(3) for kind in ("cheap", "dear")}
+    item = {"i": torch.randint(1, VALUES + 1, (ITEMS,), generator=made)}
+    user = {"u": torch.randint(1, VALUES + 1, (requests,), generator=made)}
+    logit_N = sum(torch.randn(VALUES + 1, generator=made)[each] for each in ids)
+    label_N = torch.rand(rows, generator=made) < torch.as_tensor(logit_N).sigmoid()
+    draws = Draws(user, item, cross, torch.randint(1, ITEMS, (rows,), generator=made))
+    twins = tuple((f"cheap{i}", f"dear{i}") for i in range(3))
+    dear = tuple(each for _, each in twins)
+    return _world(draws, label_N, VALUES, 8, dear=dear, twins=twins)
+
+
+def interaction_world(seed: int, requests: int, buckets: int = 64) -> Planted:
     """A user's and an item's bucket each say nothing; their pair says all."""
     made = torch.Generator().manual_seed(seed)
     rows = requests * EACH
