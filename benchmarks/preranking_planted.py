@@ -258,3 +258,55 @@ def _speed(model: Pointwise, data: Batch) -> float:
     return float(
         np.median(_common.times_ms(lambda: model.score(some.requests, some.candidates), 20))
     )
+
+
+def one(seed: int, requests: int, epochs: int, budget: float) -> dict[str, float]:
+    """Every figure of one seed."""
+    pairs = interaction(seed, requests, epochs)
+    world = groups_world(seed, requests)
+    telling = set(world.informative)
+    out = {
+        "interaction_vector": pairs["vector"],
+        "interaction_cold": pairs["cold"],
+        "precision_at_10": importance(world, seed, epochs),
+    }
+    done = gates(world, seed, epochs, budget, (256, 128))
+    kept = set(done.kept)
+    return out | {
+        "informative_kept": len(kept & telling) / INFORMATIVE,
+        "noise_kept": len(kept - telling) / (GROUPS - INFORMATIVE),
+        "flops_removed": done.removed,
+        "auc_before": done.before,
+        "auc_after": done.after,
+        "auc_loss": done.before - done.after,
+        "speedup": done.speedup,
+    }
+
+
+def main() -> None:
+    """Print a line a seed and, last, one JSON line."""
+    options = _common.parser(__doc__)
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--requests", type=int, default=6_000, help="of ten candidates each")
+    options.add_argument("--epochs", type=int, default=3)
+    options.add_argument("--budget", type=float, default=0.15, help="share of the cost")
+    given = options.parse_args()
+    torch.set_num_threads(1)
+    rows: list[dict[str, float]] = []
+    for seed in range(1, given.seeds + 1):
+        rows.append(one(seed, given.requests, given.epochs, given.budget))
+        line = ", ".join(f"{key} {value:.3f}" for key, value in rows[-1].items())
+        print(f"seed {seed}: {line}", flush=True)
+    figures = {
+        key: {
+            "mean": round(float(np.mean([row[key] for row in rows])), 4),
+            "range": [round(f(row[key] for row in rows), 4) for f in (min, max)],
+        }
+        for key in rows[0]
+    }
+    settings = {key: getattr(given, key) for key in ("seeds", "requests", "epochs", "budget")}
+    _common.finish("preranking_planted", {**settings, **figures}, save=given.save)
+
+
+if __name__ == "__main__":
+    main()

@@ -50,7 +50,7 @@ def test_select_prints_plots_and_says_what_to_write(cold):
 
 @pytest.mark.parametrize("stage", ["preranking", "ranking"])
 def test_slim_makes_a_bundle_that_serves(stage, cold, tmp_path):
-    config, trained_run = cold
+    _, trained_run = cold
     run = tmp_path / "run"
     shutil.copytree(trained_run, run, symlinks=True)
     before = Bundle.open(run / "bundle")
