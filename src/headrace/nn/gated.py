@@ -65,6 +65,8 @@ class Gated(nn.Module):
 
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """The model's losses, and what is paid for open gates."""
+        if self.training:
+            self.gates.hold()
         share = self.gates.cost(self.costs) / self.costs.full
         if self.training:
             self._move(float(share.detach()))

@@ -24,6 +24,7 @@ from .mlp import Dice, PReLU
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1  # temperature and stretch, as in the authors' code
 START = 2.5  # log alpha at first: open with a chance of 0.98
 PACE = 20.0  # how much faster than weights a gate learns, in a training of a thousand steps
+REACH = 5.0  # -log α at most: shut but for a chance of 0.03
 MULTIPLE = 8  # widths are rounded up to it: kernels work in such strides
 
 
@@ -61,6 +62,11 @@ class HardConcrete(nn.Module):
     @property
     def log_alpha(self) -> Tensor:  # (size,)
         return self.slow * self.pace
+
+    @torch.no_grad()
+    def hold(self) -> None:
+        """Keep gates where they still learn: one that is all but surely open feels no price."""
+        self.slow.clamp_(-REACH / self.pace, START / self.pace)
 
     def draw(self, rows: int) -> Tensor:  # (rows, size)
         """Random gates."""
@@ -158,6 +164,11 @@ class GatedStack(nn.Module):
                 x = next(gates)(x)
             x = layer(x)
         return x
+
+    def hold(self) -> None:
+        """Keep all gates where they still learn."""
+        for gates in (self.groups, *self._unit_gates):
+            gates.hold()
 
     def cost(self, costs: Costs) -> Tensor:
         """Expected cost as gates stand, with its gradient."""
