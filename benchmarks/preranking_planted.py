@@ -10,6 +10,7 @@ left of the multiplications, and the AUC and time of the slim network beside the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -161,8 +162,12 @@ def twins_world(seed: int, requests: int) -> Planted:
     return _world(draws, label_N, VALUES, 8, dear=dear, twins=twins)
 
 
-def interaction_world(seed: int, requests: int, buckets: int = 64) -> Planted:
-    """A user's and an item's bucket each say nothing; their pair says all."""
+def interaction_world(seed: int, requests: int) -> Planted:
+    """A user's and an item's bucket each say nothing; their pair says all.
+
+    As many buckets as make each pair occur five times: of pairs seen often, towers learn each.
+    """
+    buckets = math.isqrt(requests * EACH // 5)
     made = torch.Generator().manual_seed(seed)
     rows = requests * EACH
     user = torch.randint(1, buckets + 1, (requests,), generator=made)
