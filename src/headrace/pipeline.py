@@ -60,13 +60,13 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
     judge = Judge(samples)
     with step("preranking"):
         preranker = app.preranking.build(samples.space, app.samples.tasks)
-        _fit(preranker, app.prerank_training, samples, trainer, judge, "preranking")
+        learn(preranker, app.prerank_training, samples, trainer, judge, "preranking")
     rankers: dict[str, Pointwise] = {}
     for name, settings in {"ranking": app.ranking, **app.compare}.items():
         with step(name):
             torch.manual_seed(app.seed)
             rankers[name] = settings.build(samples.space, app.samples.tasks)
-            _fit(rankers[name], app.rank_training, samples, trainer, judge, name)
+            learn(rankers[name], app.rank_training, samples, trainer, judge, name)
     with step("calibration"):
         calibrations = {name: judge.calibrate(model) for name, model in rankers.items()}
     with step("blending"):
@@ -116,7 +116,7 @@ def save(run: Run, trainer: Trainer, parts: Parts, seconds: Mapping[str, float])
     return bundle
 
 
-def _fit(
+def learn(
     model: Pointwise,
     settings: Scoring,
     samples: Samples,
@@ -124,6 +124,7 @@ def _fit(
     judge: Judge,
     name: str,
 ) -> None:
+    """Train a pre-ranker or ranker in place, judged on the validation period."""
     batches = samples.ranking(
         "train",
         settings.requests_per_batch,

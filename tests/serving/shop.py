@@ -140,7 +140,7 @@ class Union:
 class ByItem:
     """Prefers low numbers."""
 
-    reads_cross = False
+    reads_cross = ()
     reads_hits = False
     reads_sequences = ()
 
@@ -152,7 +152,7 @@ class ByItem:
 class ByEverything:
     """Two probabilities out of item, history, counters, what is on show, context and user."""
 
-    reads_cross = True
+    reads_cross = ("user_item_count", "exposed")
     reads_hits = False
     reads_sequences = ("history",)
 

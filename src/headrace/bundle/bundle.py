@@ -133,12 +133,16 @@ class Bundle:
         except (OSError, SafetensorError) as error:
             raise BundleError(f"{path}: cannot be read ({error}); train again") from None
 
-    def _restore(self, model: Pointwise, name: str) -> Pointwise:
+    def restore(self, model: Pointwise, name: str) -> None:
+        """Give a model the weights of "preranking" or "ranker.NAME", still to be trained on."""
         try:
             model.load_state_dict(dict(self.arrays(name)))
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise BundleError(f"{self.path}: {name} does not fit its settings: {reason}") from None
+
+    def _restore(self, model: Pointwise, name: str) -> Pointwise:
+        self.restore(model, name)
         model.freeze()
         return model
 

@@ -41,6 +41,35 @@ class Parts:
     blends: Mapping[str, Blend]  # "preranking" and "ranking"
 
 
+def revise_bundle(
+    folder: Path,
+    bundle: Bundle,
+    text: str,
+    arrays: Mapping[str, Mapping[str, Tensor]],
+    metrics: Mapping[str, float],
+) -> Bundle:
+    """Publish a bundle with another configuration, some arrays and metrics changed, the rest kept.
+
+    A failure leaves the version before it whole.
+    """
+    draft = None
+    try:
+        draft = files.draft(folder)
+        shutil.copytree(bundle.path, draft, dirs_exist_ok=True)
+        (draft / "manifest.toml").unlink()
+        (draft / "config.toml").write_text(text)
+        _save(draft, arrays)
+        there = bundle.manifest
+        return _publish(
+            folder, draft, there.model_copy(update={"metrics": {**there.metrics, **metrics}})
+        )
+    except OSError as error:
+        raise _unwritten(folder, error) from None
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
 def write_bundle(
     folder: Path,
     app: App,
@@ -60,20 +89,12 @@ def write_bundle(
         (draft / "config.toml").write_text(text)
         encoders = {name: encoder.state() for name, encoder in parts.space.encoders.items()}
         (draft / "encoders.json").write_text(json.dumps(encoders))
-        for name, arrays in _arrays(parts).items():
-            path = draft / "arrays" / f"{name}.safetensors"
-            path.parent.mkdir(exist_ok=True)
-            save_file({k: v.detach().contiguous() for k, v in arrays.items()}, path)
-        digests = {
-            str(p.relative_to(draft)): files.digest(p)
-            for p in sorted(draft.rglob("*"))
-            if p.is_file()
-        }
+        _save(draft, _arrays(parts))
         manifest = Manifest(
             format=FORMAT,
             headrace=__version__,
             name=app.name,
-            version=hashlib.blake2b(json.dumps(digests).encode(), digest_size=8).hexdigest(),
+            version="",
             schema_hash=schema_hash(app.schema_),
             types=log.manifest.event_types,
             num_items=log.manifest.num_items,
@@ -82,19 +103,39 @@ def write_bundle(
             users_hash=ids_hash(log.users["user"]),
             interval_ms={p: split.interval(p) for p in ("train", "valid", "test")},
             metrics=metrics,
-            files=digests,
+            files={},
         )
-        (draft / "manifest.toml").write_text(tomli_w.dumps(manifest.model_dump(mode="json")))
-        files.publish(folder, draft, manifest.version)
+        return _publish(folder, draft, manifest)
     except OSError as error:
-        raise BundleError(
-            f"{folder}: cannot write the bundle ({error.strerror or error}); "
-            "the old one is unchanged"
-        ) from None
+        raise _unwritten(folder, error) from None
     finally:
         if draft is not None:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def _save(draft: Path, arrays: Mapping[str, Mapping[str, Tensor]]) -> None:
+    for name, each in arrays.items():
+        path = draft / "arrays" / f"{name}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        save_file({k: v.detach().contiguous() for k, v in each.items()}, path)
+
+
+def _publish(folder: Path, draft: Path, manifest: Manifest) -> Bundle:
+    """Seal a draft with the digests of its files and make it current."""
+    digests = {
+        str(p.relative_to(draft)): files.digest(p) for p in sorted(draft.rglob("*")) if p.is_file()
+    }
+    version = hashlib.blake2b(json.dumps(digests).encode(), digest_size=8).hexdigest()
+    sealed = manifest.model_copy(update={"files": digests, "version": version})
+    (draft / "manifest.toml").write_text(tomli_w.dumps(sealed.model_dump(mode="json")))
+    files.publish(folder, draft, version)
     return Bundle.open(folder)
+
+
+def _unwritten(folder: Path, error: OSError) -> BundleError:
+    return BundleError(
+        f"{folder}: cannot write the bundle ({error.strerror or error}); the old one is unchanged"
+    )
 
 
 def _arrays(parts: Parts) -> dict[str, Mapping[str, Tensor]]:

@@ -7,7 +7,7 @@ strictly before the request's time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,8 @@ from ..behavior import EVERY_TYPE, BehaviorStore, Distant, Events
 from ..data import Candidates, Hits, Ragged, Requests
 from ..log import Log
 from ..ops import groups, history
-from ..schema import COUNTERS, Sequence
+from ..schema import COUNTERS
+from ..schema import Sequence as Stretch
 from .encoders import Bucket
 from .popularity import DAY_MS, Popularity
 from .space import CLOCK, FeatureSpace
@@ -74,8 +75,6 @@ class FeatureBuilder:
             if self._column(n) in log.vocab
         }
         self._types = log.manifest.event_types
-        self._cross_columns = {self._column(n) for n in schema.names("cross")}
-        self._counts = any(c.startswith("user_") for c in self._cross_columns & set(COUNTERS))
         self._masks = {n: self._mask(s, log) for n, s in schema.sequences.items()}
 
     def requests(
@@ -112,19 +111,25 @@ class FeatureBuilder:
         return self.space.schema.sequences[sequence].events or self._types
 
     def candidates(
-        self, requests: Requests, found: Candidates, store: BehaviorStore, *, hits: bool = False
+        self,
+        requests: Requests,
+        found: Candidates,
+        store: BehaviorStore,
+        *,
+        hits: bool = False,
+        names: Sequence[str] | None = None,
     ) -> Candidates:
-        """Add the cross features of every (request, item), in the schema's order.
+        """Add cross features of every (request, item), ``names`` or all: a column at a time.
 
         With ``hits``, also the user's past events in each candidate's category. Counters and hits
         come out of one look-up.
         """
-        names = self.space.schema.names("cross")
-        columns = self._cross_columns
+        names = self.space.schema.names("cross") if names is None else names
+        columns = {self._column(n) for n in names}
         row_N = found.item_id.row.numpy()
         item_N = found.item_id.values.numpy()
         numbers = self._popularities(columns, requests.time_ms.numpy()[row_N], item_N)
-        if hits or self._counts:
+        if hits or self.counters(names):
             keys = self._keys(requests, found)
             events = store.by_category(*keys.asked, self.space.schema.key_events)
             key_N, asked_P = keys.key_N, keys.before_P
@@ -142,6 +147,10 @@ class FeatureBuilder:
                 numbers[column] = np.where(at >= 0, shown[at] if len(shown) else 0, 0)
         features = {n: torch.from_numpy(self._cross(n, numbers)) for n in names}
         return replace(found, features={**found.features, **features})
+
+    def counters(self, names: Sequence[str]) -> list[str]:
+        """Those of the cross features that come out of the look-up of users' past events."""
+        return [n for n in names if (c := self._column(n)) in COUNTERS and c.startswith("user_")]
 
     def _cross(self, name: str, numbers: Mapping[str, Array]) -> Array:
         column = self._column(name)
@@ -162,10 +171,16 @@ class FeatureBuilder:
         }
 
     def ahead(
-        self, requests: Requests, found: Candidates, store: BehaviorStore, *, hits: bool
+        self,
+        requests: Requests,
+        found: Candidates,
+        store: BehaviorStore,
+        *,
+        hits: bool,
+        names: Sequence[str],
     ) -> BehaviorStore:
         """Begin the look-up of ``candidates`` for these or some of these, where it takes a trip."""
-        if not (hits or self._counts) or not isinstance(store, Distant):
+        if not (hits or self.counters(names)) or not isinstance(store, Distant):
             return store
         return store.ahead(*self._keys(requests, found).asked, self.space.schema.key_events)
 
@@ -197,7 +212,7 @@ class FeatureBuilder:
     def _encode_users(self, name: str, log: Log) -> Array:
         return self.space.encoders[name].encode(log.users[self._column(name)])
 
-    def _mask(self, sequence: Sequence, log: Log) -> int:
+    def _mask(self, sequence: Stretch, log: Log) -> int:
         if sequence.events is None:
             return EVERY_TYPE
         return sum(1 << log.type_code(name) for name in sequence.events)

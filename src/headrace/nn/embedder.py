@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..data import Candidates, Requests
 from ..features import FeatureSpace
 from ..schema import Side
+from .gates import Input
 
 INITIAL_SD = 0.05  # of table entries; with nn.Embedding's 1.0 ids drown the other inputs
 
@@ -65,6 +66,10 @@ class Embedder(nn.Module):
     def width(self, names: Sequence[str]) -> int:
         """Width of the vectors of these features."""
         return sum(self._dim_of[n] for n in names)
+
+    def groups(self, *sides: Side) -> list[Input]:
+        """The features of these sides as inputs of layers."""
+        return [Input(n, self._dim_of[n]) for side in sides for n in self.names[side]]
 
     def look_up(self, name: str, ids: Tensor) -> Tensor:  # (..., D)
         """Vectors of one feature."""

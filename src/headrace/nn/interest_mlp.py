@@ -12,7 +12,8 @@ from ..data import Candidates, Requests
 from ..schema import Side
 from .age import NUM_AGES, age_ids
 from .embedder import INITIAL_SD, Embedder
-from .mlp import Layers
+from .gates import Input, Stack
+from .mlp import FeatureLayers
 from .target_attention import Norm, TargetAttention, UnitActivation
 
 SIDES: tuple[Side, ...] = ("user", "context", "item", "cross")
@@ -22,7 +23,7 @@ SIDES: tuple[Side, ...] = ("user", "context", "item", "cross")
 class InterestMLP(nn.Module):
     """Features of every side, interest in the light of the candidate, and what a model adds."""
 
-    class Config(Layers):
+    class Config(FeatureLayers):
         """Settings of InterestMLP; a ranker's own extend them. The activation unit keeps PReLU."""
 
         history: str = "history"
@@ -54,6 +55,14 @@ class InterestMLP(nn.Module):
             side_dim=config.age_dim,
         )
         self.head = config.layers(embed.dim(*SIDES) + dim + extra, num_tasks)
+        item = Input("item", embed.dim("item"), optional=False)  # encoded once a bundle: for free
+        interest = [Input("interest", dim, optional=False), *embed.groups("cross")]
+        every = [*embed.groups("user", "context"), item, *interest]
+        self._inputs = (*every, Input("extra", extra, optional=False)) if extra else tuple(every)
+
+    def stack(self, path: str) -> Stack:
+        """The layers under the outputs, of a body that stands at ``path`` in its model."""
+        return Stack(f"{path}.head", self._inputs)
 
     def forward(
         self,

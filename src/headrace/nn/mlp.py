@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import config
+from ..errors import ConfigError, suggest
+from ..schema import Schema
 
 Activation = Literal["relu", "prelu", "dice"]
 
@@ -69,6 +71,28 @@ class Layers(config.Config):
         """Layers from ``inputs`` numbers to ``outputs``."""
         widths = (inputs, *self.hidden, outputs)
         return mlp(*widths, activation=self.activation, dropout=self.dropout)
+
+
+class FeatureLayers(Layers):
+    """Layers over the features of requests and candidates, of which some may be left out."""
+
+    leave_out: tuple[str, ...] = ()
+    """Features of users, contexts and pairs that the model does not read."""
+
+    def unread(self, schema: Schema) -> tuple[str, ...]:
+        """``leave_out``. Raises ConfigError for what is no such feature."""
+        known = [n for side in ("user", "context", "cross") for n in schema.names(side)]
+        for name in self.leave_out:
+            if name not in known:
+                raise ConfigError(f"leave_out: no such feature {name!r}; {suggest(name, known)}")
+        return self.leave_out
+
+    def slimmer(
+        self, kept: Sequence[str], dropped: Sequence[str], hidden: tuple[int, ...]
+    ) -> FeatureLayers:
+        """The same without some features, with other widths."""
+        del kept
+        return self.model_copy(update={"leave_out": (*self.leave_out, *dropped), "hidden": hidden})
 
 
 def mlp(*widths: int, activation: Activation = "relu", dropout: float = 0.0) -> nn.Sequential:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..data import Batch, Candidates, Requests
 from ..ops.embedding_rows import take_rows
 from .embedder import Embedder, distinct
+from .gates import Stack
 from .losses import task_losses
 
 
@@ -30,7 +31,6 @@ class Pointwise(nn.Module, ABC):
 
     tasks: tuple[str, ...]
     embed: Embedder
-    reads_cross: bool = True  # false when the model can score without cross features
     reads_hits: bool = False  # true when the model reads the user's events in the item's category
     reads_sequences: Collection[str] | None = None  # those that the model reads; None is all
     _frozen: Tensor | None = None
@@ -38,6 +38,15 @@ class Pointwise(nn.Module, ABC):
     @abstractmethod
     def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
         raise NotImplementedError
+
+    @property
+    def reads_cross(self) -> Sequence[str]:
+        """Cross features that candidates must carry."""
+        return self.embed.names.get("cross", [])
+
+    def stack(self) -> Stack | None:
+        """The layers that gates may thin out; None where the model has no such layers."""
+        return None
 
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
         """Weighted mean cross-entropy of each task, corrected for how negatives were drawn."""

@@ -46,8 +46,6 @@ class Vector(PreRanker):
     item vectors of other weights.
     """
 
-    reads_cross = False
-
     class Config(PreRankerConfig, Towers.Config):
         """Settings of Vector."""
 

@@ -16,6 +16,7 @@ from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
 from ..nn.age import buckets
 from ..nn.embedder import Embedder, distinct
+from ..nn.gates import Stack
 from ..nn.interest_mlp import SIDES, InterestMLP
 from ..nn.search import gather, nearest
 from ..ops import ragged
@@ -75,7 +76,7 @@ class Lifelong(Ranker):
         self.tasks = tasks
         self._settings = config
         self.reads_sequences = (config.history, config.long)
-        self.embed = Embedder(space, SIDES)
+        self.embed = Embedder(space, SIDES, leave_out=config.unread(space.schema))
         self.attend = config.attend or tuple(space.schema.names("item"))
         self.dim = self.embed.width(self.attend)
         self._attended = self.columns_of(self.attend)
@@ -95,6 +96,9 @@ class Lifelong(Ranker):
     ) -> Tensor:  # (N, width of the unit)
         """What the lifetime says of each candidate."""
         raise NotImplementedError
+
+    def stack(self) -> Stack:
+        return self.body.stack("body")
 
     def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
         return self.logits(

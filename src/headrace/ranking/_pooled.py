@@ -8,12 +8,13 @@ from torch import Tensor
 from ..data import Candidates, Requests
 from ..features import FeatureSpace
 from ..nn.embedder import Embedder
-from ..nn.mlp import Activation, Layers
+from ..nn.gates import Input
+from ..nn.mlp import Activation, FeatureLayers
 from ..ops import ragged
 from ._base import Ranker, RankerConfig
 
 
-class PooledConfig(RankerConfig, Layers):
+class PooledConfig(RankerConfig, FeatureLayers):
     """Settings of Pooled; every such ranker's ``Config`` extends it."""
 
     history: str = "history"
@@ -28,8 +29,17 @@ class Pooled(Ranker):
         super().__init__()
         self.tasks, self._history = tasks, config.history
         self.reads_sequences = (config.history,)
-        self.embed = Embedder(space, ("user", "context", "item", "cross"))
+        self.embed = Embedder(
+            space, ("user", "context", "item", "cross"), leave_out=config.unread(space.schema)
+        )
         self.width = self.embed.dim("user", "context", "item", "item", "cross")
+
+    @property
+    def groups(self) -> tuple[Input, ...]:
+        """What ``inputs`` lays side by side; items are encoded once a bundle and cost nothing."""
+        width, groups = self.embed.dim("item"), self.embed.groups
+        fixed = [Input(name, width, optional=False) for name in (self._history, "item")]
+        return (*groups("user", "context"), *fixed, *groups("cross"))
 
     def inputs(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, width)
         """Every feature of request and candidate, and the mean of the history's item vectors."""

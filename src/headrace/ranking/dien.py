@@ -22,8 +22,9 @@ from ..errors import ConfigError
 from ..features import FeatureSpace
 from ..nn.age import NUM_AGES, age_ids
 from ..nn.embedder import INITIAL_SD, Embedder
+from ..nn.gates import Input, Stack
 from ..nn.losses import task_losses
-from ..nn.mlp import Layers
+from ..nn.mlp import FeatureLayers
 from ..nn.next_event import NextEvent, Scorer, must_have_others, others
 from ..nn.recurrent import GRU
 from ..nn.target_attention import CHUNK, chunks
@@ -39,7 +40,7 @@ _SIDES: tuple[Side, ...] = ("user", "context", "item", "cross")
 class DIEN(Ranker):
     """Interests evolving along one behaviour sequence, then an MLP over everything."""
 
-    class Config(RankerConfig, Layers):
+    class Config(RankerConfig, FeatureLayers):
         """Settings of DIEN."""
 
         kind: Literal["dien"] = "dien"
@@ -68,7 +69,7 @@ class DIEN(Ranker):
         super().__init__()
         self.config, self.tasks = config, tasks
         self.reads_sequences = (config.history,)
-        self.embed = Embedder(space, _SIDES)
+        self.embed = Embedder(space, _SIDES, leave_out=config.unread(space.schema))
         attend = config.attend or tuple(space.schema.names("item"))
         dim = self.embed.width(attend)
         _check(config, dim, len(space.catalogue))
@@ -81,6 +82,12 @@ class DIEN(Ranker):
         if config.alpha:
             self.next_event = NextEvent(config.auxiliary, config.state, dim)
         self.head = config.layers(self.embed.dim(*_SIDES) + config.state, len(tasks))
+
+    def stack(self) -> Stack:
+        item = Input("item", self.embed.dim("item"), optional=False)  # encoded once a bundle
+        evolved = Input("evolved", self.config.state, optional=False)
+        groups = self.embed.groups
+        return Stack("head", (*groups("user", "context"), item, evolved, *groups("cross")))
 
     def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
         history = requests.ragged(f"{self.config.history}.item")

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..data import Candidates, Requests
 from ..features import FeatureSpace
 from ..nn.embedder import Embedder
+from ..nn.gates import Stack
 from ..nn.interest_mlp import SIDES, InterestMLP
 from ..nn.pointwise import Countable
 from ._base import Ranker, RankerConfig
@@ -40,7 +41,7 @@ class DIN(Ranker):
         super().__init__()
         self.config, self.tasks = config, tasks
         self.reads_sequences = (config.history,)
-        self.embed = Embedder(space, SIDES)
+        self.embed = Embedder(space, SIDES, leave_out=config.unread(space.schema))
         attend = config.attend or tuple(space.schema.names("item"))
         self._attended = self.columns_of(attend)
         self.body = InterestMLP(config, self.embed, self.embed.width(attend), len(tasks))
@@ -60,6 +61,9 @@ class DIN(Ranker):
             f"embed.tables.{name}.weight": (self.config.table_l2, count)
             for name, count in self.embed.counts.items()
         }
+
+    def stack(self) -> Stack:
+        return self.body.stack("body")
 
     def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
         history = requests.ragged(f"{self.config.history}.item")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data import Candidates, Requests
 from ..features import FeatureSpace
+from ..nn.gates import Stack
 from ._pooled import Pooled, PooledConfig
 
 
@@ -30,6 +31,9 @@ class MLP(Pooled):
     def __init__(self, config: Config, space: FeatureSpace, tasks: tuple[str, ...]) -> None:
         super().__init__(config, space, tasks)
         self.head = config.layers(self.width, len(tasks))
+
+    def stack(self) -> Stack:
+        return Stack("head", self.groups)
 
     def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
         return self.head(self.inputs(requests, candidates))

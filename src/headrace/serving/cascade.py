@@ -7,7 +7,7 @@ items) is in the catalogue, and a change makes a new cascade; what users do is i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol, TypeVar
@@ -32,7 +32,7 @@ class CascadeScorer(Scorer, Protocol):
     """A scorer that says which features it reads, so that the cascade makes none in vain."""
 
     @property
-    def reads_cross(self) -> bool: ...
+    def reads_cross(self) -> Sequence[str]: ...
     @property
     def reads_hits(self) -> bool: ...
 
@@ -67,14 +67,15 @@ class Cascade:
             for name, channel in self.channels.items()
         }
         merged = watch("retrieval", lambda: self.merge.merge(found, plan.quota["retrieval"]))
-        if self.preranker.reads_cross:
-            merged = watch("features", lambda: self.features(requests, merged, store))
-        elif self.ranker.reads_cross:
-            store = self.builder.ahead(requests, merged, store, hits=self._reads_hits)
+        early, late = self._making
+        if early:
+            merged = watch("features", lambda: early.make(self.builder, requests, merged, store))
+        if late:
+            store = self.builder.ahead(requests, merged, store, hits=late.hits, names=late.names)
         merged = watch("preranking", lambda: self.prerank(requests, merged))
         short = self.cut(merged, plan.quota["preranking"])
-        if self.ranker.reads_cross and not self.preranker.reads_cross:
-            short = watch("features", lambda: self.features(requests, short, store))
+        if late:
+            short = watch("features", lambda: late.make(self.builder, requests, short, store))
         ranked = watch("ranking", lambda: self.rank(requests, short))
         chosen = watch(
             "reranking",
@@ -96,11 +97,26 @@ class Cascade:
         self, requests: Requests, candidates: Candidates, store: BehaviorStore
     ) -> Candidates:
         """Add what pre-ranker and ranker read of candidates."""
-        return self.builder.candidates(requests, candidates, store, hits=self._reads_hits)
+        early, late = self._making
+        for part in (early, late):
+            candidates = part.make(self.builder, requests, candidates, store)
+        return candidates
 
-    @property
-    def _reads_hits(self) -> bool:
-        return self.preranker.reads_hits or self.ranker.reads_hits
+    @cached_property
+    def _making(self) -> tuple[_Made, _Made]:
+        """Features made of what retrieval found, and those that can wait for the cut.
+
+        The pre-ranker's come first, and with them all that comes out of the same look-up.
+        """
+        first, rest = list(self.preranker.reads_cross), list(self.ranker.reads_cross)
+        hits = self.preranker.reads_hits
+        if hits or self.builder.counters(first):
+            first += self.builder.counters(rest)
+            hits = hits or self.ranker.reads_hits
+        late = [name for name in rest if name not in first]
+        return _Made(list(dict.fromkeys(first)), hits), _Made(
+            late, self.ranker.reads_hits and not hits
+        )
 
     def _retrieve(self, channel: Retriever, requests: Requests, quota_B: Tensor) -> Candidates:
         found = channel.retrieve(requests, quota_B)
@@ -130,6 +146,26 @@ class Cascade:
     def worth(self, probability_NT: Tensor, candidates: Candidates) -> Tensor:  # (N,)
         """What candidates of these probabilities are worth at today's prices."""
         return self.value(probability_NT, self.catalogue.rows(candidates.item_id.values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Some of the features of candidates; false if there are none."""
+
+    names: Sequence[str]
+    hits: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.names) or self.hits
+
+    def make(
+        self,
+        builder: FeatureBuilder,
+        requests: Requests,
+        candidates: Candidates,
+        store: BehaviorStore,
+    ) -> Candidates:
+        return builder.candidates(requests, candidates, store, hits=self.hits, names=self.names)
 
 
 @dataclass

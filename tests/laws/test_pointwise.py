@@ -1,4 +1,4 @@
-"""What every ranker must obey. A new file in ranking/ is tested unasked."""
+"""What every ranker and pre-ranker must obey. A new file in either folder is tested unasked."""
 
 import pytest
 import torch
@@ -8,13 +8,14 @@ from headrace.data import Batch, Candidates
 from tests.learning import overfit
 from tests.tiny import with_only
 
-KINDS = Kinds("headrace.ranking")
+STAGES = ("headrace.ranking", "headrace.preranking")
+KINDS = [f"{stage}.{kind}" for stage in STAGES for kind in Kinds(stage).names()]
 TASKS = ("click", "buy")
 
 
 def build(kind, samples, seed=0):
     torch.manual_seed(seed)
-    return KINDS.find(kind).Config().build(samples.space, TASKS)
+    return Kinds(STAGES[0]).find(kind).Config().build(samples.space, TASKS)
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,8 @@ def batch(tiny_samples):
     return tiny_samples.batch(tiny_samples.draw(rows, seed=3))
 
 
-@pytest.mark.parametrize("kind", KINDS.names())
-class TestEveryRanker:
+@pytest.mark.parametrize("kind", KINDS)
+class TestEveryModel:
     def test_a_probability_for_every_candidate_and_task(self, kind, tiny_samples, batch):
         model = build(kind, tiny_samples).eval()
         p_NT = model.score(batch.requests, batch.candidates)
@@ -97,7 +98,7 @@ class TestEveryRanker:
 
 
 def test_candidates_can_be_empty_for_some_requests(tiny_samples, batch):
-    model = build("din", tiny_samples).eval()
+    model = build("headrace.ranking.din", tiny_samples).eval()
     rows = torch.tensor([0, 2])
     some = batch.candidates.take_rows(rows)
     gap = Candidates(

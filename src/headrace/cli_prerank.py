@@ -1,0 +1,116 @@
+"""``headrace prerank select`` and ``headrace slim``: what pre-ranking reads, and what it costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from .selection import Selection
+    from .slimming import Slimmed
+
+prerank = typer.Typer(no_args_is_help=True, help="What the pre-ranker reads, and what it costs.")
+console = Console()
+RunPath = Annotated[Path, typer.Argument(help="A trained run's directory, or its TOML file.")]
+
+
+@prerank.callback()
+def about() -> None:
+    """What the pre-ranker reads, and what it costs."""
+
+
+@prerank.command("select")
+def select(
+    run: RunPath,
+    keep: Annotated[
+        list[int] | None, typer.Option(help="A number of groups to try; repeat for several.")
+    ] = None,
+    budget_ms: Annotated[
+        float | None, typer.Option(min=0.0, help="Most ms a request of 2,000 candidates may take.")
+    ] = None,
+) -> None:
+    """Rank COLD's groups by importance, retrain with the K most important, and choose K."""
+    from . import selection
+    from .cli import Steps
+    from .evaluation.charts_prerank import trade_off
+    from .run import Run
+    from .training import Trainer
+    from .training.observers import progress_bars
+
+    opened = Run.open(run)
+    with progress_bars(console) as progress:
+        found = selection.select(opened, keep or [], budget_ms, Trainer(progress=progress), Steps())
+    _print_selection(found)
+    base = opened.folder / "prerank_select"
+    base.with_suffix(".json").write_text(json.dumps(found.plain()))
+    trade_off(found.trials, found.best).savefig(base.with_suffix(".svg"))
+    console.print(f"plot: {base}.svg", highlight=False)
+    console.print("write under [preranking], then `headrace train`:", highlight=False)
+    print(found.settings)
+
+
+def slim(
+    run: RunPath,
+    stage: Annotated[str, typer.Option(help="preranking or ranking.")] = "preranking",
+    budget: Annotated[
+        float, typer.Option(help="Share of the measured cost that may stay, between 0 and 1.")
+    ] = 0.3,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data under gates.")] = 1,
+) -> None:
+    """Thin out a trained pre-ranker or ranker by gates, and publish the bundle with it."""
+    from . import slimming
+    from .cli import Steps
+    from .nn.gated import Gated
+    from .run import Run
+    from .training import Trainer
+    from .training.observers import progress_bars
+
+    if stage not in ("preranking", "ranking"):
+        raise ConfigError(f"--stage {stage}: preranking or ranking")
+    if not 0 < budget < 1:
+        raise ConfigError(f"--budget {budget:g}: a share between 0 and 1")
+    with progress_bars(console) as progress:
+        gating = Gated.Config(budget=budget)
+        done = slimming.slim(
+            Run.open(run), stage, gating, epochs, Trainer(progress=progress), Steps()
+        )
+    _print_slimmed(done, stage)
+
+
+def _print_selection(found: Selection) -> None:
+    table = Table(title="groups by importance", title_justify="left", pad_edge=False)
+    table.add_column("group")
+    table.add_column("scale", justify="right")
+    for name, scale in found.importance.items():
+        table.add_row(name, f"{scale:.3f}")
+    console.print(table)
+    table = Table(title="trials", title_justify="left", pad_edge=False)
+    for heading in ("K", "GAUC", "hit", "rows/s", "ms", "features ms", "precision", ""):
+        table.add_column(heading, justify="right")
+    for t in found.trials:
+        numbers = (f"{t.gauc:.4f}", f"{t.hit:.3f}", f"{t.rows_per_s:,.0f}", f"{t.ms:.2f}")
+        chosen = "chosen" if t == found.best else ""
+        table.add_row(str(t.keep), *numbers, f"{t.features_ms:.2f}", t.precision, chosen)
+    console.print(table)
+
+
+def _print_slimmed(done: Slimmed, stage: str) -> None:
+    table = Table(title=f"{stage}, slimmed", title_justify="left", pad_edge=False)
+    for heading in ("", "GAUC", "rows/s", "ms", "features ms", "scoring ms"):
+        table.add_column(heading, justify="right")
+    for name, gauc, speed in zip(("before", "after"), done.gauc, done.speed, strict=True):
+        ms = (f"{x:.2f}" for x in (speed.ms, speed.features_ms, speed.score_ms))
+        table.add_row(name, f"{gauc:.4f}", f"{speed.rows_per_s:,.0f}", *ms)
+    console.print(table)
+    console.print(f"left of the measured cost: {done.cost_left:.0%}", highlight=False)
+    console.print(f"dropped: {', '.join(done.dropped) or 'no group'}", highlight=False)
+    for key, value in done.settings.items():
+        console.print(f"{key} = {json.dumps(value)}", highlight=False, markup=False)
+    console.print(f"bundle: version {done.version}", highlight=False)

@@ -1,0 +1,201 @@
+"""Which of a COLD pre-ranker's groups to read: ranked by importance, then retrained for several K.
+
+COLD (arXiv:2007.16122), section 3.2: average the squeeze block's scales, keep the most important
+groups, judge several sizes by quality and cost, take the best within the limit. Departure: the
+authors chose by hand, here the limit is a number of milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from .bundle import Bundle
+from .costing import Request
+from .data import Candidates, Requests
+from .errors import ConfigError
+from .evaluation import lists, metrics
+from .nn.pointwise import Pointwise
+from .pipeline import Judge, Step, learn, retrieve, some
+from .preranking.cold import Cold
+from .run import Run
+from .samples import Samples
+from .serving.cascade import Cascade
+from .training import Trainer
+
+HIT_REQUESTS = 256  # on which pre-ranker and ranker are compared
+CHUNK = 32
+SHARES = (1.0, 0.75, 0.5, 0.35, 0.2)  # of the groups, where no K is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """COLD with the ``keep`` most important groups, as measured."""
+
+    keep: int
+    precision: str
+    gauc: float  # on the validation period
+    hit: float  # share of the ranker's first 10 among its own first 50
+    rows_per_s: float
+    ms: float  # a request of ``costing.ROWS`` candidates, features included
+    features_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The groups by importance, every trial, and the one to take."""
+
+    importance: Mapping[str, float]  # most important first
+    trials: tuple[Trial, ...]
+    best: Trial
+    budget_ms: float | None
+
+    @property
+    def settings(self) -> str:
+        """What to write under [preranking]."""
+        groups = ", ".join(f'"{name}"' for name in self.importance)
+        return f'groups = [{groups}]\nkeep = {self.best.keep}\nprecision = "{self.best.precision}"'
+
+    def plain(self) -> dict[str, object]:
+        """As JSON holds it."""
+        return asdict(self)
+
+
+def select(
+    run: Run, sizes: Sequence[int], budget_ms: float | None, trainer: Trainer, step: Step
+) -> Selection:
+    """Train on everything, rank the groups, train again for each K, and choose.
+
+    Raises ConfigError if the pre-ranker is not COLD, if a K exceeds the number of groups, or if no
+    K keeps within the budget.
+    """
+    app, config = run.app, run.app.preranking
+    if not isinstance(config, Cold.Config):
+        raise ConfigError(f'[preranking] kind = {config.kind!r}: only "cold" has groups to select')
+    with step("load"):
+        bundle = Bundle.open(run.bundle_path)
+        bundle.check_schema(app.schema_)
+        cascade = bundle.assemble(run.log())
+        samples = run.samples(cascade.builder.space)
+        every = config.model_copy(update={"groups": (), "keep": 0, "squeeze": True})
+        known = every.chosen(samples.space.schema)
+        sizes = checked(sizes, len(known))
+        judge, request = Judge(samples), Request.of(samples)
+        asked = list(_asked(cascade, app.allocation.quota, samples))
+
+    def trained(settings: Cold.Config, name: str) -> Cold:
+        with step(name):
+            torch.manual_seed(app.seed)
+            model = settings.build(samples.space, app.samples.tasks)
+            learn(model, app.prerank_training, samples, trainer, judge, f"select.{name}")
+            return model
+
+    whole = trained(every, "all groups")
+    importance = importances(whole, samples)
+    trials: list[Trial] = []
+    for keep in sizes:
+        settings = config.model_copy(update={"groups": tuple(importance), "keep": keep})
+        model = (
+            whole if keep == len(known) and config.squeeze else trained(settings, f"keep {keep}")
+        )
+        trials.append(_tried(model, settings, samples, request, judge, asked))
+    return Selection(importance, tuple(trials), choose(trials, budget_ms), budget_ms)
+
+
+def checked(sizes: Sequence[int], num_groups: int) -> list[int]:
+    """The sizes to try, largest first; by default shares of all there are."""
+    for keep in sizes:
+        if not 0 < keep <= num_groups:
+            raise ConfigError(f"--keep {keep}: there are {num_groups} groups; 1 to {num_groups}")
+    wanted = sizes or [max(1, round(share * num_groups)) for share in SHARES]
+    return sorted(set(wanted), reverse=True)
+
+
+def choose(trials: Sequence[Trial], budget_ms: float | None) -> Trial:
+    """The highest GAUC within the budget. Raises ConfigError if nothing is within it."""
+    within = [t for t in trials if budget_ms is None or t.ms <= budget_ms]
+    if not within:
+        fastest = min(trials, key=lambda t: t.ms)
+        raise ConfigError(
+            f"--budget-ms {budget_ms:g}: no K is within it; the fastest, keep = {fastest.keep}, "
+            f"takes {fastest.ms:.2f} ms"
+        )
+    return max(within, key=lambda t: t.gauc)
+
+
+def importances(model: Cold, samples: Samples) -> dict[str, float]:
+    """Mean scale of each group over exposures of the validation period, largest first."""
+    rows = some(samples.requests("valid"), HIT_REQUESTS, samples.seed)
+    total_G = torch.zeros(len(model.groups))
+    seen = 0
+    with torch.inference_mode():
+        for part in np.array_split(rows, max(1, len(rows) // CHUNK)):
+            batch = samples.batch(samples.draw(part, seed=samples.seed), hits=False)
+            total_G += model.importance(batch.requests, batch.candidates) * len(batch.candidates)
+            seen += len(batch.candidates)
+    order = total_G.argsort(descending=True)
+    return {model.groups[g]: float(total_G[g]) / max(seen, 1) for g in order.tolist()}
+
+
+def _tried(
+    model: Cold,
+    settings: Cold.Config,
+    samples: Samples,
+    request: Request,
+    judge: Judge,
+    asked: list[_Asked],
+) -> Trial:
+    """Measure a trained model in the faster precision, bf16 where it wins by a tenth."""
+    frozen: dict[str, Cold] = {}
+    for precision in ("float32", "bfloat16"):
+        chosen = settings.model_copy(update={"precision": precision})
+        frozen[precision] = chosen.build(samples.space, model.tasks)
+        frozen[precision].load_state_dict(model.state_dict())
+        frozen[precision].freeze()
+    speed = {name: request.speed(each) for name, each in frozen.items()}
+    halved = speed["bfloat16"].score_ms < 0.9 * speed["float32"].score_ms
+    precision = "bfloat16" if halved else "float32"
+    chosen, took = frozen[precision], speed[precision]
+    hits = [_recall(chosen, each) for each in asked]
+    return Trial(
+        len(model.groups),
+        precision,
+        judge(chosen),
+        metrics.mean(np.concatenate(hits)),
+        took.rows_per_s,
+        took.ms,
+        took.features_ms,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What retrieval found for some requests, and what the ranker makes of it."""
+
+    cascade: Cascade
+    requests: Requests
+    merged: Candidates
+    fine_N: torch.Tensor
+
+
+def _asked(cascade: Cascade, quota: Mapping[str, int], samples: Samples) -> Iterator[_Asked]:
+    rows, _ = samples.first_requests("valid")
+    rows = some(rows, HIT_REQUESTS, samples.seed)
+    for part in np.array_split(rows, max(1, len(rows) // CHUNK)):
+        requests = samples.features(part)
+        found = retrieve(cascade.channels, requests, quota)
+        merged = cascade.merge.merge(found, torch.full((len(part),), quota["retrieval"]))
+        hits = cascade.ranker.reads_hits or cascade.preranker.reads_hits
+        merged = cascade.builder.candidates(requests, merged, samples.store, hits=hits)
+        fine = cascade.rank(requests, cascade.prerank(requests, merged))
+        yield _Asked(cascade, requests, merged, fine.scores["value"][:, 0])
+
+
+def _recall(model: Pointwise, asked: _Asked) -> np.ndarray:
+    """Of the ranker's first 10 among the model's first 50, for every request."""
+    cascade, merged = asked.cascade, asked.merged
+    rough_N = cascade.worth(model.score(asked.requests, merged), merged)
+    return lists.agreement(rough_N, asked.fine_N, merged.item_id.offsets).recall(50)
