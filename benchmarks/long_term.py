@@ -8,8 +8,8 @@ events. Rankers learn from pages of the ring in the middle of the log and are ju
 days' by AUC against the drawn labels, beside the oracle that knows the chances. Worlds:
 ``long_term`` (all events of the category tell), ``styles`` (only those of the candidate's style
 do), ``substitutes`` (evidence lies in other categories), ``decay`` (it grows stale), and
-``1600 events`` and ``5700 events``: ``long_term`` with fewer strangers between two pages of the
-ring, which has as many rounds in all of them.
+``160 events`` and ``1700 events``: ``long_term`` with a ring of twelve categories
+that comes round thrice, with few and with many strangers between.
 """
 
 from __future__ import annotations
@@ -74,17 +74,23 @@ class Place:
     preset: str
     models: tuple[str, ...]
     pages: int | None = None  # of the feed between two pages of the ring; default: the preset's
+    ring: int | None = None  # categories that come round
     events: float | None = None  # of a user
+    crowd: int = 1  # times as many users
 
     def config(self, seed: int, users: int) -> World.Config:
         """The preset with what is said otherwise."""
-        people, slate = {"users": users}, PRESETS[self.preset]["slate"]
+        preset = PRESETS[self.preset]
+        people: dict[str, Any] = {"users": users * self.crowd}
+        slate, long_term = dict(preset["slate"]), dict(preset["long_term"])
         if self.events is not None:
-            people |= {"events_per_user": self.events}
+            people["events_per_user"] = self.events
         if self.pages is not None:
-            slate = {**slate, "pages": self.pages}
-        settings = {"preset": self.preset, "seed": seed, "people": people, "slate": slate}
-        return World.Config.model_validate(settings)
+            slate["pages"] = self.pages
+        if self.ring is not None:
+            long_term["ring"] = self.ring
+        settings = {"people": people, "slate": slate, "long_term": long_term}
+        return World.Config.model_validate({"preset": self.preset, "seed": seed, **settings})
 
 
 MEMORY = ("sim hard", "mimn")  # against the length of a history, all else equal
@@ -93,8 +99,8 @@ WORLDS = {
     "styles": Place("styles", ("din", "sim hard", "sim soft")),
     "substitutes": Place("substitutes", ("din", "sim hard", "sim soft")),
     "decay": Place("decay", ("din", "sim hard", "sim hard + time")),
-    "1600 events": Place("long_term", MEMORY, pages=1, events=1_600),
-    "5700 events": Place("long_term", MEMORY, pages=6, events=5_700),
+    "160 events": Place("long_term", MEMORY, pages=1, ring=12, events=160, crowd=8),
+    "1700 events": Place("long_term", MEMORY, pages=20, ring=12, events=1_700, crowd=8),
 }
 TRAIN_FROM = 0.6  # of the log's span: before, there is too little to remember
 TEST_DAYS = 10
