@@ -8,10 +8,10 @@ from typing import Annotated, Literal, final
 import torch
 from pydantic import Field
 
-from .. import config
-from ..data import Requests
-from ..errors import ConfigError, suggest
-from ..stages import Plan, Trace
+from ... import config
+from ...data import Requests
+from ...errors import ConfigError, suggest
+from ...stages import Plan, Trace
 
 STAGES = ("retrieval", "preranking", "reranking")  # what a plan names besides the channels
 
