@@ -20,7 +20,16 @@ from ..calibration import Calibration
 from ..data import Candidates, Requests
 from ..features import Catalogue, FeatureBuilder
 from ..ops import ragged
-from ..stages import Plan, Retriever, Scorer, Selector, Trace, sequences_read
+from ..stages import (
+    Plan,
+    Retriever,
+    Revise,
+    Scorer,
+    Selector,
+    Statistics,
+    Trace,
+    sequences_read,
+)
 from ..value import Value
 from .blend import Blend
 from .merge import Merge
@@ -59,8 +68,17 @@ class Cascade:
         parts = (*self.channels.values(), self.preranker, self.ranker, self.reranker)
         return sequences_read(parts)
 
-    def run(self, requests: Requests, plan: Plan, store: BehaviorStore) -> Trace:
-        """Narrow the catalogue to a slate for each request."""
+    def run(
+        self,
+        requests: Requests,
+        plan: Plan,
+        store: BehaviorStore,
+        revise: Revise | None = None,
+    ) -> Trace:
+        """Narrow the catalogue to a slate for each request.
+
+        ``revise`` may change the quotas of pre-ranking once its scores are there.
+        """
         watch = _Watch()
         found = {
             name: watch(name, lambda c=channel, n=name: self._retrieve(c, requests, plan.quota[n]))
@@ -72,6 +90,9 @@ class Cascade:
         elif self.ranker.reads_cross:
             store = self.builder.ahead(requests, merged, store, hits=self._reads_hits)
         merged = watch("preranking", lambda: self.prerank(requests, merged))
+        if revise is not None:
+            told = self.statistics(merged)
+            plan = watch("revision", lambda: revise(plan, told))
         short = self.cut(merged, plan.quota["preranking"])
         if self.ranker.reads_cross and not self.preranker.reads_cross:
             short = watch("features", lambda: self.features(requests, short, store))
@@ -119,6 +140,13 @@ class Cascade:
         """Those worth most by the pre-ranker's word."""
         rough_N = self.worth(merged.scores["preranking"], merged)
         return merged.take(ragged.top(rough_N, merged.item_id.offsets, quota_B))
+
+    def statistics(self, merged: Candidates) -> Statistics:
+        """What pre-ranking told, without its candidates."""
+        rough_N = self.worth(merged.scores["preranking"], merged)
+        every_B = merged.item_id.lengths
+        order_N = ragged.top(rough_N, merged.item_id.offsets, every_B)
+        return Statistics(merged.item_id.with_values(rough_N[order_N]))
 
     def rank(self, requests: Requests, short: Candidates) -> Candidates:
         """Add calibrated probabilities and their value; ordered later, by the re-ranker."""

@@ -1,0 +1,161 @@
+"""The plans to choose from, what each costs on this machine, and which are not worth having."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import ConfigError, DataError, suggest
+from ..stages import Plan
+
+Array = NDArray[Any]
+Quota = Mapping[str, int]
+MOST = 32  # actions to choose from
+FEWEST_CHANNELS = 2
+SHARES = (1.0, 0.25)  # of the channels' quotas
+RANKED = (16, 24, 32, 48, 64, 96, 128, 200, 256, 400)  # items that the ranker may score
+STAGES = ("retrieval", "preranking", "reranking")
+
+
+@dataclass(frozen=True)
+class Actions:
+    """J plans, cheapest first."""
+
+    quotas: tuple[Quota, ...]  # of each plan, by channel and stage
+    cost_ms: Array  # (J,) wall time a request
+    cpu_ms: Array  # (J,) processor time a request
+
+    def __len__(self) -> int:
+        return len(self.quotas)
+
+    @classmethod
+    def of(cls, quotas: Sequence[Quota], cost_ms: ArrayLike, cpu_ms: ArrayLike) -> Actions:
+        """Plans with their costs, in any order."""
+        cost, cpu = np.asarray(cost_ms, np.float64), np.asarray(cpu_ms, np.float64)
+        if not len(quotas) or not len(quotas) == len(cost) == len(cpu):
+            raise DataError(f"actions: {len(quotas)} plans, {len(cost)} and {len(cpu)} costs")
+        if not (np.isfinite(cost) & np.isfinite(cpu) & (cost >= 0) & (cpu >= 0)).all():
+            raise DataError("actions: costs must be finite and at least 0; profile again")
+        order = np.argsort(cpu, kind="stable")
+        return cls(tuple(quotas[int(j)] for j in order), cost[order], cpu[order])
+
+    def check(self, channels: Iterable[str]) -> None:
+        """Verify that plans are of this cascade. Raises ConfigError."""
+        known = (*STAGES, *channels)
+        for at, quota in enumerate(self.quotas):
+            for name in quota:
+                if name not in known:
+                    near = suggest(name, known)
+                    raise ConfigError(f"plan {at}: no such stage or channel {name!r}; {near}")
+            for name in known:
+                if name not in quota:
+                    raise ConfigError(f"plan {at}: {name} is missing; profile again")
+
+    def take(self, kept: Array) -> Actions:
+        """Some of them, in order."""
+        quotas = tuple(self.quotas[int(j)] for j in kept)
+        return replace(self, quotas=quotas, cost_ms=self.cost_ms[kept], cpu_ms=self.cpu_ms[kept])
+
+    def plan(self, choice_B: Array) -> Plan:
+        """The plan of one action a request."""
+        names = self.quotas[0]
+        table = {name: np.array([quota[name] for quota in self.quotas]) for name in names}
+        return Plan({name: torch.from_numpy(column[choice_B]) for name, column in table.items()})
+
+    @property
+    def family(self) -> Array:  # (J,) int64
+        """A number for all that happens before the ranker: alike where only that differs."""
+        keys = [_before_ranker(quota) for quota in self.quotas]
+        number = {key: at for at, key in enumerate(dict.fromkeys(keys))}
+        return np.array([number[key] for key in keys])
+
+    @property
+    def widest(self) -> Quota:
+        """The plan that admits most."""
+        return max(self.quotas, key=lambda quota: sum(quota.values()))
+
+    def index(self, quota: Quota) -> int:
+        """The place of a plan. Raises ConfigError where it is not among them."""
+        for at, other in enumerate(self.quotas):
+            if dict(other) == dict(quota):
+                return at
+        raise ConfigError("allocation.quota: not among the profiled plans; profile again")
+
+    def write(self, path: Path) -> None:
+        """Keep as JSON."""
+        rows = [
+            {"quota": dict(quota), "cost_ms": cost, "cpu_ms": cpu}
+            for quota, cost, cpu in zip(
+                self.quotas, self.cost_ms.tolist(), self.cpu_ms.tolist(), strict=True
+            )
+        ]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
+
+    @classmethod
+    def read(cls, path: Path) -> Actions:
+        """Take up what ``write`` left. Raises DataError."""
+        try:
+            rows = orjson.loads(path.read_bytes())
+            quotas = [{str(k): int(v) for k, v in row["quota"].items()} for row in rows]
+            costs = [row["cost_ms"] for row in rows], [row["cpu_ms"] for row in rows]
+        except OSError as error:
+            remedy = "run `headrace allocate profile` first"
+            raise DataError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: not a list of plans ({error}); profile again") from None
+        return cls.of(quotas, *costs)
+
+
+def grid(quota: Quota, ms: Mapping[str, float]) -> list[Quota]:
+    """Plans up to the widest, ``quota``, which comes last.
+
+    Channels go in nested sets, cheapest first by ``ms``, whole or at a quarter of their quota; the
+    ranker scores from as many items as are shown to as many as the merge keeps.
+    """
+    order = sorted((name for name in ms if quota[name]), key=lambda name: ms[name])
+    sets = [order[:n] for n in range(min(FEWEST_CHANNELS, len(order)), len(order) + 1)]
+    least, most = quota["reranking"], quota["retrieval"]
+    ranked = sorted({least, most, quota["preranking"], *(n for n in RANKED if least < n < most)})
+    plans = [
+        {
+            **{name: max(1, int(quota[name] * share)) if name in on else 0 for name in ms},
+            "retrieval": most,
+            "preranking": count,
+            "reranking": least,
+        }
+        for on, share, count in product(sets, SHARES, ranked)
+    ]
+    widest = {**quota, "preranking": most}
+    return [*(plan for plan in plans if plan != widest), widest]
+
+
+def pareto(cost_J: ArrayLike, gain_J: ArrayLike, most: int = MOST) -> Array:
+    """Which actions to keep, cheapest first: none for which another gains more at no more cost.
+
+    The cheapest and the best always stay. Of more than ``most``, those go that are nearest to
+    the line between their neighbours.
+    """
+    cost, gain = np.asarray(cost_J, np.float64), np.asarray(gain_J, np.float64)
+    order = np.lexsort((-gain, cost))
+    best = np.maximum.accumulate(gain[order])
+    kept = order[np.concatenate([[True], best[1:] > best[:-1]])].tolist()
+    while len(kept) > max(most, 2):
+        bulge = [
+            gain[b] - np.interp(cost[b], [cost[a], cost[c]], [gain[a], gain[c]])
+            for a, b, c in zip(kept, kept[1:], kept[2:], strict=False)
+        ]
+        del kept[1 + int(np.argmin(bulge))]
+    return np.array(kept, np.int64)
+
+
+def _before_ranker(quota: Quota) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((k, n) for k, n in quota.items() if k not in ("preranking", "reranking")))
