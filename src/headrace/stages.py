@@ -90,6 +90,7 @@ class Plan:
 
     Keys of ``quota``: every channel's name (items it may return), ``"retrieval"`` (distinct items
     kept by the merge), ``"preranking"`` (items handed to the ranker), ``"reranking"`` (the slate).
+    Optional: ``"ranking"``, 0 where the pre-ranker's word is to be the last.
     """
 
     quota: Mapping[str, Tensor]  # (B,) int64
@@ -173,4 +174,8 @@ class Fitted(Protocol):
 
     def restore(self, folder: Path, channels: Collection[str]) -> None:
         """Take up what was learnt. Raises DataError where it is missing or damaged."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left to write."""
         ...

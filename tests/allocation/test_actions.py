@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headrace.allocation.actions import Actions, grid, pareto
+from headrace.allocation.actions import Actions, grid, pareto, smooth
 from headrace.errors import ConfigError, DataError
 
 QUOTA = {"popular": 40, "swing": 40, "tower": 40, "retrieval": 60, "preranking": 20, "reranking": 5}
@@ -17,11 +17,27 @@ def actions(count=3):
 
 def test_the_grid_holds_what_is_configured_and_the_widest():
     plans = grid(QUOTA, MS)
-    assert QUOTA in plans and plans[-1] == {**QUOTA, "preranking": 60}
+    assert {**QUOTA, "ranking": 1} in plans
+    assert plans[-1] == {**QUOTA, "preranking": 60, "ranking": 1}
     assert len({tuple(sorted(p.items())) for p in plans}) == len(plans)
-    assert all(p["popular"] and p["swing"] for p in plans)  # the cheap ones are always on
-    assert any(p["tower"] == 0 for p in plans)
+    assert all(p["popular"] for p in plans)  # the cheapest is always on
+    assert any(p["tower"] == p["swing"] == p["ranking"] == 0 for p in plans)
+    assert all(p["preranking"] <= p["retrieval"] for p in plans)
     Actions.of(plans, np.ones(len(plans)), np.ones(len(plans))).check(MS)
+
+
+def test_costs_are_smoothed_over_what_plans_consist_of():
+    plans = grid(QUOTA, MS)
+    true = [
+        1.0
+        + 0.2 * (p["tower"] > 0)
+        + 0.01 * p["tower"]
+        + p["ranking"] * (0.5 + 0.02 * p["preranking"])
+        for p in plans
+    ]
+    noisy = np.array(true) * np.random.default_rng(0).lognormal(0, 0.1, len(plans))
+    assert np.abs(smooth(plans, true) - true).max() < 1e-9
+    assert np.abs(smooth(plans, noisy) - true).mean() < 0.5 * np.abs(noisy - true).mean()
 
 
 def test_dominated_plans_go():
@@ -44,7 +60,9 @@ def test_cheapest_first_and_back_from_disk(tmp_path):
 
 
 def test_a_plan_of_another_cascade_is_refused():
-    with pytest.raises(ConfigError, match="plan 0: no such stage or channel 'tower'; did you mean 'towers'"):
+    with pytest.raises(
+        ConfigError, match="plan 0: no such stage or channel 'tower'; did you mean 'towers'"
+    ):
         actions().check(["popular", "swing", "towers"])
     with pytest.raises(ConfigError, match="plan 0: new is missing"):
         actions().check([*MS, "new"])

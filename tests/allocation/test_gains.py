@@ -22,7 +22,7 @@ def planted(size=2000, seed=0):
 
 @pytest.mark.parametrize("kind", ["linear", "gbdt"])
 def test_it_learns_what_is_there(kind):
-    x, q, worth = planted()
+    x, q, _ = planted()
     told = gains.KINDS[kind].fit(x, q, COST).predict(planted(seed=1)[0])
     assert np.corrcoef(told[:, -1], planted(seed=1)[2])[0, 1] > 0.9
     assert (np.diff(told) >= 0).all()

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
+from scipy.sparse import csr_matrix, identity, kron, vstack
 
 from headrace.allocation import solver
 
@@ -26,16 +27,12 @@ def equal(gain, action=4):
 
 def relaxed(gain, cost, budget, floor=False):
     """The optimum of the linear program, by HiGHS."""
-    from scipy.sparse import kron, identity, csr_matrix
-
     size, actions = gain.shape
     had = ~np.isnan(gain)
     per_request = kron(identity(size), np.ones((1, actions)), format="csr")[:, had.ravel()]
     cost = np.broadcast_to(cost, gain.shape)
     spent = csr_matrix(cost.reshape(1, -1)[:, had.ravel()])
     one = {"A_eq": per_request, "b_eq": np.ones(size)} if floor else {}
-    from scipy.sparse import vstack
-
     upper = spent if floor else vstack([spent, per_request])
     limit = [budget] if floor else np.concatenate([[budget], np.ones(size)])
     done = linprog(-gain[had], A_ub=upper, b_ub=limit, **one, method="highs")

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.linear_model import LinearRegression
 
 from ..errors import ConfigError, DataError, suggest
 from ..stages import Plan
@@ -19,10 +20,11 @@ from ..stages import Plan
 Array = NDArray[Any]
 Quota = Mapping[str, int]
 MOST = 32  # actions to choose from
-FEWEST_CHANNELS = 2
-SHARES = (1.0, 0.25)  # of the channels' quotas
+SHARES = (1.0, 0.25)  # of the quotas of channels and merge
 RANKED = (16, 24, 32, 48, 64, 96, 128, 200, 256, 400)  # items that the ranker may score
 STAGES = ("retrieval", "preranking", "reranking")
+OPTIONAL = ("ranking",)
+AFTER = ("preranking", "ranking", "reranking")  # what pre-ranking does not depend on
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Actions:
         known = (*STAGES, *channels)
         for at, quota in enumerate(self.quotas):
             for name in quota:
-                if name not in known:
+                if name not in (*known, *OPTIONAL):
                     near = suggest(name, known)
                     raise ConfigError(f"plan {at}: no such stage or channel {name!r}; {near}")
             for name in known:
@@ -116,26 +118,43 @@ class Actions:
 
 
 def grid(quota: Quota, ms: Mapping[str, float]) -> list[Quota]:
-    """Plans up to the widest, ``quota``, which comes last.
+    """Plans from one channel without a ranker up to the widest, which comes last.
 
-    Channels go in nested sets, cheapest first by ``ms``, whole or at a quarter of their quota; the
-    ranker scores from as many items as are shown to as many as the merge keeps.
+    Channels go in nested sets, cheapest first by ``ms``; they and the merge whole or at a quarter
+    of their quota; the ranker scores none, or from as many items as are shown to as many as the
+    merge keeps.
     """
     order = sorted((name for name in ms if quota[name]), key=lambda name: ms[name])
-    sets = [order[:n] for n in range(min(FEWEST_CHANNELS, len(order)), len(order) + 1)]
-    least, most = quota["reranking"], quota["retrieval"]
-    ranked = sorted({least, most, quota["preranking"], *(n for n in RANKED if least < n < most)})
-    plans = [
-        {
-            **{name: max(1, int(quota[name] * share)) if name in on else 0 for name in ms},
-            "retrieval": most,
-            "preranking": count,
-            "reranking": least,
-        }
-        for on, share, count in product(sets, SHARES, ranked)
-    ]
-    widest = {**quota, "preranking": most}
+    sets = [order[:n] for n in range(1, len(order) + 1)]
+    least = quota["reranking"]
+    plans: list[Quota] = []
+    for on, share in product(sets, SHARES):
+        most = max(least, int(quota["retrieval"] * share))
+        channels = {name: max(1, int(quota[name] * share)) if name in on else 0 for name in ms}
+        ranked = sorted(
+            {least, most, *(n for n in (quota["preranking"], *RANKED) if least < n < most)}
+        )
+        for count, ranking in ((least, 0), *((n, 1) for n in ranked)):
+            stages = {"retrieval": most, "preranking": count, "reranking": least}
+            plans.append({**channels, **stages, "ranking": ranking})
+    widest = {**quota, "preranking": quota["retrieval"], "ranking": 1}
     return [*(plan for plan in plans if plan != widest), widest]
+
+
+def smooth(quotas: Sequence[Quota], measured_J: ArrayLike) -> Array:  # (J,)
+    """Costs without the noise of measuring: non-negative least squares on what plans consist of.
+
+    Methods §18: a channel's cost is that of switching it on and of what it returns, the merge's
+    and the ranker's of their items, the ranker's also of running at all.
+    """
+    names = [name for name in quotas[0] if name not in OPTIONAL]
+    size = np.array([[quota[name] for name in names] for quota in quotas], np.float64)
+    ranked = np.array([quota.get("ranking", 1) for quota in quotas], np.float64)
+    at = names.index("preranking")
+    size[:, at] *= ranked
+    parts = np.column_stack([size / np.maximum(size.max(axis=0), 1), size > 0, ranked])
+    model = LinearRegression(positive=True).fit(parts, np.asarray(measured_J, np.float64))
+    return np.asarray(model.predict(parts), np.float64)
 
 
 def pareto(cost_J: ArrayLike, gain_J: ArrayLike, most: int = MOST) -> Array:
@@ -158,4 +177,4 @@ def pareto(cost_J: ArrayLike, gain_J: ArrayLike, most: int = MOST) -> Array:
 
 
 def _before_ranker(quota: Quota) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted((k, n) for k, n in quota.items() if k not in ("preranking", "reranking")))
+    return tuple(sorted((k, n) for k, n in quota.items() if k not in AFTER))

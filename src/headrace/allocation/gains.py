@@ -96,7 +96,12 @@ class Trees:
 
     @classmethod
     def fit_after(
-        cls, feature_NF: Array, statistics_NGS: Array, gain_NJ: Array, cost_J: Array, family_J: Array
+        cls,
+        feature_NF: Array,
+        statistics_NGS: Array,
+        gain_NJ: Array,
+        cost_J: Array,
+        family_J: Array,
     ) -> Trees:
         """The same with what pre-ranking told, which depends on the family of the action."""
         size, actions = gain_NJ.shape

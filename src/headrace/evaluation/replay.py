@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..allocation.actions import Actions, Quota
+from ..allocation.actions import Actions, Quota, smooth
 from ..allocation.features import Describer
 from ..allocation.logged import Logged, statistics
 from ..behavior import BehaviorStore
@@ -64,7 +64,8 @@ def replay(
         told = [_narrow(cascade, wide, quota, truth) for quota in _families(actions)]
         of_family = {at: each for at, each in enumerate(told)}
         slates = [
-            of_family[int(f)](quota) for f, quota in zip(actions.family, actions.quotas, strict=True)
+            of_family[int(f)](quota)
+            for f, quota in zip(actions.family, actions.quotas, strict=True)
         ]
         parts.append(
             Logged(
@@ -80,9 +81,7 @@ def replay(
     return Logged.join(parts)
 
 
-def widest(
-    cascade: Cascade, requests: Requests, quota: Quota, store: BehaviorStore
-) -> _Widest:
+def widest(cascade: Cascade, requests: Requests, quota: Quota, store: BehaviorStore) -> _Widest:
     """Run channels, merge and both scorers without any cut but the merge's."""
     size = len(requests)
 
@@ -117,7 +116,7 @@ class _Family:
     cascade: Cascade
     wide: _Widest
     merged: Candidates  # pre-ranked
-    at_N: Tensor  # where each is among the widest's candidates, -1 nowhere
+    at_N: Tensor  # where each is among the widest's candidates
     truth: Ragged
     statistics_BS: Array
 
@@ -128,16 +127,18 @@ class _Family:
             rough_N, self.merged.item_id.offsets, torch.full((size,), quota["preranking"])
         )
         short, at_K = self.merged.take(kept_K), self.at_N[kept_K]
-        fine_NT = cascade.ranking_blend.apply(
-            wide.own_fine_NT[at_K.clamp(min=0)], short.scores["preranking"]
-        )
-        value_K = torch.where(at_K < 0, -torch.inf, cascade.worth(fine_NT, short))
-        ranked = short.scored("ranking", fine_NT).scored("value", value_K.unsqueeze(-1))
+        if quota.get("ranking", 1):
+            rough_NT = short.scores["preranking"]
+            fine_NT = cascade.ranking_blend.apply(wide.own_fine_NT[at_K], rough_NT)
+            value_K1 = cascade.worth(fine_NT, short).unsqueeze(-1)
+            ranked = short.scored("ranking", fine_NT).scored("value", value_K1)
+        else:
+            ranked = cascade.unranked(short)
         chosen = cascade.reranker.select(
             wide.requests, ranked, torch.full((size,), quota["reranking"])
         )
         slate, at = ranked.take(chosen).item_id, at_K[chosen]
-        worth = torch.where(at < 0, 0.0, wide.value_N[at.clamp(min=0)]).double()
+        worth = wide.value_N[at].double()
         price_I = cascade.catalogue.columns.get(PRICE)
         price = torch.ones(len(slate.values)) if price_I is None else price_I[slate.values]
         real = torch.where(slate.within(self.truth), price.double(), 0.0)
@@ -209,7 +210,8 @@ def profile(
                 wall[j].append(took / 1e6)
                 cpu[j].append(used / 1e6)
         progress(done + 1)
-    return Actions.of(quotas, [_trimmed(x) for x in wall], [_trimmed(x) for x in cpu])
+    wall_ms, cpu_ms = ([_trimmed(x) for x in times] for times in (wall, cpu))
+    return Actions.of(quotas, smooth(quotas, wall_ms), smooth(quotas, cpu_ms))
 
 
 def channel_ms(cascade: Cascade, samples: Samples, rows: Array, quota: Quota) -> dict[str, float]:
@@ -222,11 +224,6 @@ def channel_ms(cascade: Cascade, samples: Samples, rows: Array, quota: Quota) ->
         for name in spent:
             spent[name].append(trace.spent_us[name])
     return {name: float(np.median(us[1:])) / 1000 for name, us in spent.items()}
-
-
-def with_formula(cascade: Cascade, value: Any) -> Cascade:
-    """The same cascade under another value."""
-    return replace(cascade, value=value)
 
 
 def _twice_first(rows: Array) -> Iterator[int]:

@@ -94,9 +94,12 @@ class Cascade:
             told = self.statistics(merged)
             plan = watch("revision", lambda: revise(plan, told))
         short = self.cut(merged, plan.quota["preranking"])
-        if self.ranker.reads_cross and not self.preranker.reads_cross:
-            short = watch("features", lambda: self.features(requests, short, store))
-        ranked = watch("ranking", lambda: self.rank(requests, short))
+        if _wants_ranker(plan):
+            if self.ranker.reads_cross and not self.preranker.reads_cross:
+                short = watch("features", lambda: self.features(requests, short, store))
+            ranked = watch("ranking", lambda: self.rank(requests, short))
+        else:
+            ranked = self.unranked(short)
         chosen = watch(
             "reranking",
             lambda: self.reranker.select(requests, ranked, plan.quota["reranking"]),
@@ -155,9 +158,20 @@ class Cascade:
         value_N = self.worth(fine_NT, short)
         return short.scored("ranking", fine_NT).scored("value", value_N.unsqueeze(-1))
 
+    def unranked(self, short: Candidates) -> Candidates:
+        """What the pre-ranker says, in the place of the ranker's word."""
+        rough_NT = short.scores["preranking"]
+        value_N = self.worth(rough_NT, short)
+        return short.scored("ranking", rough_NT).scored("value", value_N.unsqueeze(-1))
+
     def worth(self, probability_NT: Tensor, candidates: Candidates) -> Tensor:  # (N,)
         """What candidates of these probabilities are worth at today's prices."""
         return self.value(probability_NT, self.catalogue.rows(candidates.item_id.values))
+
+
+def _wants_ranker(plan: Plan) -> bool:
+    """Whether any request of the batch is to be ranked; then all are, for it costs little more."""
+    return "ranking" not in plan.quota or bool((plan.quota["ranking"] > 0).any())
 
 
 @dataclass

@@ -117,6 +117,7 @@ class Service:
         """Close the store, the journal of changes, and users' states."""
         if self.interests is not None:
             self.interests.close()
+        self.steering.close()
         self.store.close()
         self.shelf.close()
 
@@ -170,13 +171,14 @@ class Service:
         """The allocator's plan, made to yield ``k_B`` items a request (0: as many as it says)."""
         asked = self.steering.plan(requests)
         quota = dict(asked.quota)
+        ranking = {"ranking": quota.pop("ranking")} if "ranking" in quota else {}
         slate_B = torch.where(k_B > 0, k_B, quota.pop("reranking"))
         preranking_B = torch.maximum(quota.pop("preranking"), slate_B)
         retrieval_B = torch.maximum(quota.pop("retrieval"), preranking_B)
         most = len(self.shelf.cascade.catalogue)
         channels = {name: (quota_B * wider).clamp(max=most) for name, quota_B in quota.items()}
         stages = {"retrieval": retrieval_B, "preranking": preranking_B, "reranking": slate_B}
-        return Plan({**channels, **stages}, asked.note)
+        return Plan({**channels, **stages, **ranking}, asked.note)
 
     def _answer_together(
         self, readings: Sequence[Reading], store: BehaviorStore

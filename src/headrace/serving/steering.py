@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 
 from ..data import Requests
-from ..stages import Allocator, Plan, Revise, Reviser, Statistics, Status, Steerable, Trace
+from ..stages import Allocator, Fitted, Plan, Revise, Reviser, Statistics, Status, Steerable, Trace
 
 RECENT_S = 5.0  # answers that a status tells of
 MOST = 5_000  # of them
@@ -62,6 +62,12 @@ class Steering:
         if isinstance(allocator, Steerable):
             self._try("state", lambda: told.update(allocator.state()))
         return {**told, "failures": {name: float(n) for name, n in self.failures.items()}}
+
+    def close(self) -> None:
+        """Let the allocator write what it has left."""
+        allocator = self._allocator
+        if isinstance(allocator, Fitted):
+            self._try("close", allocator.close)
 
     def _revise(self, plan: Plan, statistics: Statistics) -> Plan:
         revised = [plan]

@@ -174,7 +174,9 @@ def test_costs_are_corrected_and_decisions_logged(model, tmp_path):
     allocator.close()
     rows = [json.loads(line) for line in (tmp_path / "allocation/decisions.jsonl").open()]
     assert len(rows) == 400
-    assert {"user", "time_ms", "action", "propensity", "price", "max_power", "value"} <= set(rows[0])
+    assert {"user", "time_ms", "action", "propensity", "price", "max_power", "value"} <= set(
+        rows[0]
+    )
     assert rows[0]["value"] == 2
 
 
@@ -261,5 +263,3 @@ def test_describer_names_a_wrong_sequence():
     with pytest.raises(ConfigError, match="allocation.history: no sequence 'x'"):
         Describer.of(requests([1]), "x")
     assert Describer.of(requests([1]), "").names == ("utc_hour", "utc_weekday", "rank")
-
-

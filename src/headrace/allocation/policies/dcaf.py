@@ -148,12 +148,11 @@ class Dcaf:
         self._revised += int((now_B != was_B).sum())
         np.add.at(self._count_J, was_B, -1)
         np.add.at(self._count_J, now_B, 1)
-        wanted = model.actions.plan(now_B).quota["preranking"]
-        was = model.actions.plan(was_B).quota["preranking"]
-        quota_B = torch.where(wanted == was, plan.quota["preranking"], wanted)
-        least_B = torch.maximum(quota_B, plan.quota["reranking"])
+        wanted = model.actions.plan(now_B).quota
+        stages = {name: wanted[name] for name in ("preranking", "ranking") if name in wanted}
+        stages["preranking"] = torch.maximum(stages["preranking"], plan.quota["reranking"])
         note = {**plan.note, "action": torch.from_numpy(now_B)}
-        return Plan({**plan.quota, "preranking": least_B}, note)
+        return Plan({**plan.quota, **stages}, note)
 
     def observe(self, trace: Trace) -> None:
         """Correct costs by what was spent, and log the decision."""
