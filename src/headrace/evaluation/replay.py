@@ -1,9 +1,9 @@
 """What every plan would have shown to logged requests, from one run of the widest.
 
 Channels answer best first and scorers look at one candidate at a time, so a narrower plan sees
-prefixes of what the widest saw: the channels' lists are cut, merged again by the cascade's own merge,
-cut again, and ordered by scores that are there already. What the ranker says of items under the
-widest plan is what a slate is worth, whichever plan made it.
+prefixes of what the widest saw: the channels' lists are cut, merged again by the cascade's own
+merge, cut again, and ordered by scores that are there already. What the ranker says of items under
+the widest plan is what a slate is worth, whichever plan made it.
 """
 
 from __future__ import annotations

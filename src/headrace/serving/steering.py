@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import final
 
 import numpy as np
+import torch
 
 from ..data import Requests
 from ..stages import Allocator, Fitted, Plan, Revise, Reviser, Statistics, Status, Steerable, Trace
@@ -74,7 +75,9 @@ class Steering:
         allocator = self._allocator
         if isinstance(allocator, Reviser):
             self._try("revise", lambda: revised.append(allocator.revise(plan, statistics)))
-        return revised[-1]
+        quota = revised[-1].quota
+        enough_B = torch.maximum(quota["preranking"], quota["reranking"])  # to fill the slate
+        return Plan({**quota, "preranking": enough_B}, revised[-1].note)
 
     def _try(self, name: str, work: Callable[[], object]) -> None:
         try:

@@ -260,6 +260,6 @@ def test_budget_through_the_day():
 
 
 def test_describer_names_a_wrong_sequence():
-    with pytest.raises(ConfigError, match="allocation.history: no sequence 'x'"):
+    with pytest.raises(ConfigError, match=r"allocation\.history: no sequence 'x'"):
         Describer.of(requests([1]), "x")
     assert Describer.of(requests([1]), "").names == ("utc_hour", "utc_weekday", "rank")

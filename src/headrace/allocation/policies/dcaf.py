@@ -150,7 +150,6 @@ class Dcaf:
         np.add.at(self._count_J, now_B, 1)
         wanted = model.actions.plan(now_B).quota
         stages = {name: wanted[name] for name in ("preranking", "ranking") if name in wanted}
-        stages["preranking"] = torch.maximum(stages["preranking"], plan.quota["reranking"])
         note = {**plan.note, "action": torch.from_numpy(now_B)}
         return Plan({**plan.quota, **stages}, note)
 
