@@ -35,7 +35,7 @@ PRICE = "price"
 
 
 @dataclass(frozen=True)
-class _Widest:
+class Widest:
     """Requests with everything scored."""
 
     requests: Requests
@@ -61,7 +61,7 @@ def replay(
         requests = samples.features(chunk)
         wide = widest(cascade, requests, actions.widest, samples.store)
         truth = samples.truth(chunk)
-        told = [_narrow(cascade, wide, quota, truth) for quota in _families(actions)]
+        told = [narrow(cascade, wide, quota, truth) for quota in _families(actions)]
         of_family = {at: each for at, each in enumerate(told)}
         slates = [
             of_family[int(f)](quota)
@@ -81,7 +81,7 @@ def replay(
     return Logged.join(parts)
 
 
-def widest(cascade: Cascade, requests: Requests, quota: Quota, store: BehaviorStore) -> _Widest:
+def widest(cascade: Cascade, requests: Requests, quota: Quota, store: BehaviorStore) -> Widest:
     """Run channels, merge and both scorers without any cut but the merge's."""
     size = len(requests)
 
@@ -98,29 +98,31 @@ def widest(cascade: Cascade, requests: Requests, quota: Quota, store: BehaviorSt
     merged = cascade.prerank(requests, merged)
     own_fine_NT = cascade.calibration.apply(cascade.ranker.score(requests, merged))
     fine_NT = cascade.ranking_blend.apply(own_fine_NT, merged.scores["preranking"])
-    return _Widest(
+    return Widest(
         requests, found, merged, own_rough_NT, own_fine_NT, cascade.worth(fine_NT, merged)
     )
 
 
 @dataclass(frozen=True)
-class _Slate:
-    gain_B: Array
-    real_B: Array
+class Slate:
+    """What one plan shows some requests is worth."""
+
+    gain_B: Array  # as the widest plan sees the items
+    real_B: Array  # of those that were really taken
 
 
 @dataclass(frozen=True)
-class _Family:
-    """Plans that differ only in what the ranker scores, on some requests."""
+class Family:
+    """Plans that differ only in what the ranker scores, on some requests; call one for slates."""
 
     cascade: Cascade
-    wide: _Widest
+    wide: Widest
     merged: Candidates  # pre-ranked
     at_N: Tensor  # where each is among the widest's candidates
     truth: Ragged
     statistics_BS: Array
 
-    def __call__(self, quota: Quota) -> _Slate:
+    def __call__(self, quota: Quota) -> Slate:
         cascade, wide, size = self.cascade, self.wide, len(self.truth)
         rough_N = cascade.worth(self.merged.scores["preranking"], self.merged)
         kept_K = ragged.top(
@@ -143,10 +145,10 @@ class _Family:
         price = torch.ones(len(slate.values)) if price_I is None else price_I[slate.values]
         real = torch.where(slate.within(self.truth), price.double(), 0.0)
         gain_B, real_B = (ragged.segment_sum(x, slate.offsets).numpy() for x in (worth, real))
-        return _Slate(gain_B, real_B)
+        return Slate(gain_B, real_B)
 
 
-def _narrow(cascade: Cascade, wide: _Widest, quota: Quota, truth: Ragged) -> _Family:
+def narrow(cascade: Cascade, wide: Widest, quota: Quota, truth: Ragged) -> Family:
     """The candidates of a narrower retrieval, with the scores that the widest gave them."""
     size = len(truth)
     found = {
@@ -160,7 +162,7 @@ def _narrow(cascade: Cascade, wide: _Widest, quota: Quota, truth: Ragged) -> _Fa
     rough_NT = cascade.preranking_blend.apply(wide.own_rough_NT[at_N], merged.scores["retrieval"])
     merged = merged.scored("preranking", rough_NT)
     told = statistics(cascade.statistics(merged).worth)
-    return _Family(cascade, wide, merged, at_N, truth, told)
+    return Family(cascade, wide, merged, at_N, truth, told)
 
 
 def _places(items: Ragged, among: Ragged) -> Tensor:  # (N,) int64
