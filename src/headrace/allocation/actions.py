@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,14 @@ class Actions:
 
     def plan(self, choice_B: Array) -> Plan:
         """The plan of one action a request."""
-        names = self.quotas[0]
-        table = {name: np.array([quota[name] for quota in self.quotas]) for name in names}
-        return Plan({name: torch.from_numpy(column[choice_B]) for name, column in table.items()})
+        return Plan({n: torch.from_numpy(quota_J[choice_B]) for n, quota_J in self._table.items()})
 
-    @property
+    @cached_property
+    def _table(self) -> Mapping[str, Array]:
+        names = self.quotas[0]
+        return {name: np.array([quota[name] for quota in self.quotas]) for name in names}
+
+    @cached_property
     def family(self) -> Array:  # (J,) int64
         """A number for all that happens before the ranker: alike where only that differs."""
         keys = [_before_ranker(quota) for quota in self.quotas]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,8 +26,6 @@ from .allocation_page import write_page
 
 TIMED = 10  # requests that tell channels' times
 JUDGED = 200  # requests that tell which plans are dominated
-Count = Callable[[int], None]
-Progress = Callable[[str, int], AbstractContextManager[Count]]
 
 
 @dataclass(frozen=True)
