@@ -87,7 +87,7 @@ class Cascade:
         merged = watch("retrieval", lambda: self.merge.merge(found, plan.quota["retrieval"]))
         if self.preranker.reads_cross:
             merged = watch("features", lambda: self.features(requests, merged, store))
-        elif self.ranker.reads_cross:
+        elif self.ranker.reads_cross and _wants_ranker(plan):
             store = self.builder.ahead(requests, merged, store, hits=self._reads_hits)
         merged = watch("preranking", lambda: self.prerank(requests, merged))
         if revise is not None:
