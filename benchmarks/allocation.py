@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from benchmarks import _common
 from headrace.allocation.actions import Actions, grid, pareto
 from headrace.allocation.compare import Curve, Pool, headline
-from headrace.allocation.gains import KINDS
+from headrace.allocation.gains import KINDS, Gains
 from headrace.allocation.logged import Logged
 from headrace.errors import HeadraceError
 from headrace.evaluation import replay
@@ -36,7 +36,7 @@ from headrace.pipeline import some
 from headrace.run import Run
 
 Array = NDArray[Any]
-SHARES = (0.25, 0.5, 0.75)  # of the way from the cheapest plan to the widest
+SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # of the way from the cheapest plan to the widest
 JUDGED = 400  # requests of the validation period that say which plans are dominated
 
 
@@ -118,8 +118,9 @@ def synthetic(seed: int, noise: float = 0.3, size: int = 10_000) -> Pool:
 def estimator_us(actions: Actions, logged: Logged) -> dict[str, float]:
     """What one request's estimate takes, with the plans' own costs beside it in the result."""
     out: dict[str, float] = {}
-    for name, kind in KINDS.items():
-        model = kind.fit(logged.feature_NF, logged.gain_NJ, actions.cpu_ms)
+    for name in KINDS:
+        x_JNF, group_N = [logged.feature_NF] * len(actions), np.arange(len(logged))
+        model, _ = Gains.fit(name, x_JNF, logged.gain_NJ, actions.cpu_ms, group_N)
         one_1F = logged.feature_NF[:1]
         times = _common.times_ms(lambda m=model, x=one_1F: m.predict(x), 200)
         out[name] = 1000 * float(np.median(times))

@@ -20,7 +20,7 @@ from ..stages import Plan
 
 Array = NDArray[Any]
 Quota = Mapping[str, int]
-MOST = 32  # actions to choose from
+MOST = 16  # actions to choose from: of two that are nearly alike chance picks the dearer
 SHARES = (1.0, 0.25)  # of the quotas of channels and merge
 RANKED = (16, 24, 32, 48, 64, 96, 128, 200, 256, 400)  # items that the ranker may score
 STAGES = ("retrieval", "preranking", "reranking")

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ..ops.concave import concave
 from . import solver
 from .actions import Actions
-from .gains import KINDS, Trees, cross_fitted
+from .gains import Estimator, Gains
 from .logged import Logged
-from .model import Estimator
+from .model import after_features
 from .window import Window
 
 Array = NDArray[Any]
@@ -60,22 +60,21 @@ class Pool:
         """Fit on the first ``share`` of the days, judge on the rest."""
         cut = int(len(logged) * share)
         early, late = logged.take(np.arange(cut)), logged.take(np.arange(cut, len(logged)))
-        fit, cost_J, family_J = KINDS[estimator].fit, actions.cpu_ms, actions.family
+        cost_J, family_J = actions.cpu_ms, actions.family
         _, group_M = np.unique(early.user_N, return_inverse=True)
-        after = Trees.fit_after(
-            early.feature_NF, early.statistics_NGS, early.gain_NJ, cost_J, family_J
-        )
-        told = [
-            after.predict(np.concatenate([late.feature_NF, late.statistics_NGS[:, g]], axis=1))
-            for g in range(late.statistics_NGS.shape[1])
-        ]
+        x_JMF = [early.feature_NF] * len(actions)
+        before, earlier_MJ = Gains.fit(estimator, x_JMF, early.gain_NJ, cost_J, group_M)
+        x_JMF = after_features(actions, early)
+        after, _ = Gains.fit(estimator, x_JMF, early.gain_NJ, cost_J, group_M, family_J)
+        told_JNF = after_features(actions, late)
+        first_G = [int(np.flatnonzero(family_J == g)[0]) for g in range(int(family_J.max()) + 1)]
         return cls(
             cost_J,
             late.gain_NJ,
             late.real_NJ,
-            fit(early.feature_NF, early.gain_NJ, cost_J).predict(late.feature_NF),
-            cross_fitted(fit, early.feature_NF, early.gain_NJ, cost_J, group_M),
-            np.stack(told, axis=1),
+            before.predict(late.feature_NF),
+            earlier_MJ,
+            np.stack([after.predict(told_JNF[j]) for j in first_G], axis=1),
             family_J,
         )
 

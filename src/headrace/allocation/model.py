@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ..data import Requests
+from ..data import Ragged, Requests
 from ..errors import DataError
-from . import gains
 from .actions import Actions
 from .features import Describer
-from .gains import Gains, Trees
+from .gains import Estimator, Gains
 from .logged import Logged, statistics
 
 Array = NDArray[Any]
-Estimator = Literal["gbdt", "linear"]
 FOLDER, ACTIONS, MODEL, REPLAY = "allocation", "actions.json", "model", "replay.npz"
 POOL = 5_000  # cross-fitted estimates kept, for the first price
 
@@ -32,7 +30,7 @@ class Model:
     actions: Actions
     describe: Describer
     before: Gains  # from what is known before the work
-    after: Trees | None  # and after pre-ranking
+    after: Gains  # and after pre-ranking, one chain a family
     pool_NJ: Array  # estimates for logged requests by models that had not seen their users
     estimator: Estimator
 
@@ -45,12 +43,19 @@ class Model:
             raise DataError("replay: no requests; replay on a longer period")
         if not np.isfinite(logged.gain_NJ).all():
             raise DataError("replay: gains that are not finite; look at the value formula")
-        fit, cost_J = gains.KINDS[estimator].fit, actions.cpu_ms
-        x_NF, gain_NJ = logged.feature_NF, logged.gain_NJ
+        cost_J, size = actions.cpu_ms, len(actions)
         _, group_N = np.unique(logged.user_N, return_inverse=True)
-        pool_NJ = gains.cross_fitted(fit, x_NF, gain_NJ, cost_J, group_N)
-        after = Trees.fit_after(x_NF, logged.statistics_NGS, gain_NJ, cost_J, actions.family)
-        before = fit(x_NF, gain_NJ, cost_J)
+        before, pool_NJ = Gains.fit(
+            estimator, [logged.feature_NF] * size, logged.gain_NJ, cost_J, group_N
+        )
+        after, _ = Gains.fit(
+            estimator,
+            after_features(actions, logged),
+            logged.gain_NJ,
+            cost_J,
+            group_N,
+            actions.family,
+        )
         return cls(actions, describe, before, after, pool_NJ[-POOL:], estimator)
 
     def expect(self, requests: Requests) -> tuple[Array, Array]:
@@ -58,13 +63,17 @@ class Model:
         x_BF = self.describe(requests)
         return x_BF, self.before.predict(x_BF)
 
+    def expect_after(self, x_BF: Array, worth: Ragged) -> Array:  # (B, J)
+        """Estimates once pre-ranking has told; they hold for the family that was run."""
+        return self.after.predict(np.concatenate([x_BF, statistics(worth)], axis=1))
+
     def write(self, folder: Path) -> None:
         """Keep beside the actions."""
         self.actions.write(folder / ACTIONS)
         parts: dict[str, Array] = {f"before.{k}": v for k, v in self.before.arrays().items()}
-        if self.after is not None:
-            parts |= {f"after.{k}": v for k, v in self.after.arrays().items()}
-        np.savez(folder / f"{MODEL}.npz", pool=self.pool_NJ, **parts)
+        parts |= {f"after.{k}": v for k, v in self.after.arrays().items()}
+        with (folder / f"{MODEL}.npz").open("wb") as file:
+            np.savez(file, allow_pickle=False, pool=self.pool_NJ, **parts)
         told = {
             "estimator": self.estimator,
             "history": self.describe.history,
@@ -81,8 +90,10 @@ class Model:
             told = orjson.loads((folder / f"{MODEL}.json").read_bytes())
             with np.load(folder / f"{MODEL}.npz", allow_pickle=False) as arrays:
                 parts = dict(arrays)
-            before = gains.KINDS[told["estimator"]].from_arrays(_part(parts, "before"))
-            after = Trees.from_arrays(_part(parts, "after")) if "after.root" in parts else None
+            before, after = (
+                Gains.from_arrays(told["estimator"], _part(parts, name))
+                for name in ("before", "after")
+            )
             describe = Describer(told["history"], tuple(told["columns"]))
             model = cls(actions, describe, before, after, parts["pool"], told["estimator"])
         except OSError as error:
@@ -95,11 +106,13 @@ class Model:
         return model
 
 
-def after_gains(model: Model, x_BF: Array, worth: Any) -> Array:  # (B, J)
-    """Estimates after pre-ranking, for actions of the family that was run."""
-    if model.after is None:
-        raise ValueError("no estimator for after pre-ranking")
-    return model.after.predict(np.concatenate([x_BF, statistics(worth)], axis=1))
+def after_features(actions: Actions, logged: Logged) -> list[Array]:
+    """What is known of each request after pre-ranking, for every action ``(N, F + S)``."""
+    by_family = [
+        np.concatenate([logged.feature_NF, logged.statistics_NGS[:, g]], axis=1)
+        for g in range(logged.statistics_NGS.shape[1])
+    ]
+    return [by_family[int(g)] for g in actions.family]
 
 
 def _part(parts: Mapping[str, Array], name: str) -> dict[str, Array]:

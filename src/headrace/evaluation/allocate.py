@@ -12,8 +12,9 @@ from ..allocation import model as kept
 from ..allocation.actions import Actions, grid, pareto
 from ..allocation.compare import Pool
 from ..allocation.features import Describer
+from ..allocation.gains import Estimator
 from ..allocation.logged import Logged
-from ..allocation.model import Estimator, Model
+from ..allocation.model import Model
 from ..bundle import Bundle
 from ..errors import ConfigError, DataError
 from ..pipeline import Step, some

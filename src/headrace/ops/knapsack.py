@@ -95,18 +95,19 @@ def take(
     order_P: Array,
     row_P: Array,
     taken_N: Array,
-    room: float,
+    budget: float,
 ) -> float:
     """Take increments in an order while there is room; return the room left.
 
     An increment can be had only after those before it in its request; ``taken_N`` says how many
     each request has, and is brought up to date. One that does not fit blocks its request alone.
     """
+    room = budget
     for p in order_P:
         row = row_P[p]
         if p == offsets[row] + taken_N[row] and cost_P[p] <= room:
             taken_N[row] += 1
-            room -= cost_P[p]
+            room -= float(cost_P[p])
     return room
 
 

@@ -1,6 +1,6 @@
-"""Boosted trees as flat arrays: a sum of leaves, for a few rows at a time.
+"""Boosted trees as flat arrays: sums of leaves, for a few rows at a time.
 
-X nodes of all trees, G trees, F features, J actions. A library's own prediction call costs more
+X nodes of all trees, G trees, F features, J outputs. A library's own prediction call costs more
 than the trees themselves when one request comes alone.
 """
 
@@ -18,27 +18,24 @@ Array = NDArray[Any]
 @njit(cache=True, nogil=True)
 def predict(
     root_G: Array,
+    output_G: Array,
     feature_X: Array,
     threshold_X: Array,
     left_X: Array,
     right_X: Array,
     value_X: Array,
     row_BF: Array,
-    last_J: Array,
+    outputs: int,
 ) -> Array:  # (B, J)
-    """Sum of the leaves that each row falls into with each value of one further, last feature.
+    """Sum of the leaves that each row falls into, over the trees of each output.
 
     A leaf has feature -1; a row goes left where its feature is at most the threshold.
     """
-    size, width = row_BF.shape
-    out_BJ = np.zeros((size, len(last_J)))
-    for b in range(size):
+    out_BJ = np.zeros((len(row_BF), outputs))
+    for b in range(len(row_BF)):
         for g in range(len(root_G)):
-            for j in range(len(last_J)):
-                x = root_G[g]
-                while feature_X[x] >= 0:
-                    at = feature_X[x]
-                    value = last_J[j] if at == width else row_BF[b, at]
-                    x = left_X[x] if value <= threshold_X[x] else right_X[x]
-                out_BJ[b, j] += value_X[x]
+            x = root_G[g]
+            while feature_X[x] >= 0:
+                x = left_X[x] if row_BF[b, feature_X[x]] <= threshold_X[x] else right_X[x]
+            out_BJ[b, output_G[g]] += value_X[x]
     return out_BJ

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..behavior import BehaviorStore
 from ..calibration import Calibration
-from ..data import Candidates, Requests
+from ..data import Candidates, Ragged, Requests
 from ..features import Catalogue, FeatureBuilder
 from ..ops import ragged
 from ..stages import (
@@ -127,6 +127,10 @@ class Cascade:
         return self.preranker.reads_hits or self.ranker.reads_hits
 
     def _retrieve(self, channel: Retriever, requests: Requests, quota_B: Tensor) -> Candidates:
+        if not bool(quota_B.any()):  # switched off: not even asked
+            nothing = torch.zeros(0, dtype=torch.int64)
+            none = Ragged(nothing, torch.zeros(len(requests) + 1, dtype=torch.int64))
+            return Candidates(none, scores={"score": torch.zeros(0, 1)})
         found = channel.retrieve(requests, quota_B)
         if self.catalogue.whole:
             return found

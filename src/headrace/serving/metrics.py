@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import final
 
 from prometheus_client import (
@@ -157,7 +157,7 @@ class _OfSteering(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         for name, value in self._steering.state().items():
             told = f"headrace_allocation_{name}"
-            if isinstance(value, float):
+            if not isinstance(value, Mapping):
                 yield GaugeMetricFamily(told, "Of the allocator, see GET /v1/allocation.", value)
                 continue
             label = "of" if name == "failures" else "plan"

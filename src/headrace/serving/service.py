@@ -87,9 +87,8 @@ class Service:
         kept = run / "events"
         store = app.serving.store.build(log, kept, app.schema_.key_events, writable=writable)
         changes = Journal(kept / CHANGES, shelf.KIND, writable=writable)
-        steered = app.allocation.build() if allocator is None else allocator
-        if isinstance(steered, Fitted):
-            steered.restore(run, tuple(app.retrieval))
+        steered: Allocator = app.allocation.build() if allocator is None else allocator
+        _restore(steered, run, tuple(app.retrieval))
         interests = None
         if writable and app.serving.interests and isinstance(cascade.ranker, Rememberer):
             interests = Interests.open(kept, cascade.ranker, cascade.builder, store, log)
@@ -222,6 +221,12 @@ class Service:
             if not len(rows):
                 break
         return [served[row] for row in range(len(requests))]
+
+
+def _restore(allocator: Allocator, run: Path, channels: Collection[str]) -> None:
+    """Let an allocator take up what was learnt, if it has to."""
+    if isinstance(allocator, Fitted):
+        allocator.restore(run, channels)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from ...ops import knapsack
 from ...stages import Plan, Statistics, Status, Trace
 from ..controller import Clock, Controller
 from ..decisions import DecisionLog
-from ..model import FOLDER, Model, after_gains
+from ..model import FOLDER, Model
 from ..quotas import Quotas
 from ..window import Rate, Window, budget_share
 
@@ -137,10 +137,10 @@ class Dcaf:
         less than the one chosen, at the same price. Explored requests stay as they are.
         """
         model = self._model
-        if model is None or model.after is None or not self.config.revise or not plan.note:
+        if model is None or not self.config.revise or not plan.note:
             return plan
         was_B, x_BF = plan.note["action"].numpy(), plan.note["features"].numpy()
-        gain_BJ = after_gains(model, x_BF, statistics.worth)
+        gain_BJ = model.expect_after(x_BF, statistics.worth)
         allowed_BJ = self._kin_JJ[was_B] & self._allowed()
         allowed_BJ[np.arange(len(was_B)), was_B] = True
         now_B = self._best(np.where(allowed_BJ, gain_BJ, np.nan))
