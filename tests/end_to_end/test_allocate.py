@@ -33,7 +33,7 @@ def test_the_order_of_steps_is_told(allocated):
 def test_plans_and_report(allocated):
     run, _, told = allocated
     actions = Actions.read(run / "allocation" / "actions.json")
-    assert 2 <= len(actions) <= 32 and (np.diff(actions.cpu_ms) >= 0).all()
+    assert 2 <= len(actions) <= 16 and (np.diff(actions.cpu_ms) >= 0).all()
     page = (run / "allocation" / "report.html").read_text()
     assert told.stdout.strip().endswith("report.html")
     assert page.count("<svg") == 5 and "Fairness" in page and "http" not in page.split("<body>")[0]

@@ -143,3 +143,13 @@ def test_the_pulse():
     assert 90 < status.p99_ms < 100
     assert (status.errors, status.waiting) == (0.25, 7)
     assert status.cpu is not None and status.cpu >= 0
+
+
+def test_a_channel_that_is_off_is_not_asked(moody, monkeypatch):
+    allocator, service = moody
+    quota = {**shop.QUOTA, "own": 0}
+    monkeypatch.setattr(allocator, "plan", lambda r: Plan.constant(quota, len(r)))
+    asked = []
+    monkeypatch.setattr(shop.Own, "retrieve", lambda *a: asked.append(a))
+    assert service.answer([Ask(user="u1")])[0].items
+    assert not asked and len(allocator.traces[-1].found["own"]) == 0
