@@ -8,7 +8,8 @@ the server is started afresh and gets recommendation requests at Poisson times: 
 times that, and the steady rate again. Latency counts from when a request was due. ``recovery_s`` is
 the time from the step until p99, by two-second stretches, stays at or under the target (null: not
 within the step), ``error_rate_after`` the share of errors from then (or from 30 s) to the end of
-the step. Value is that of the slates as answered, processor time the server's own.
+the step. Value is that of the answered items as the whole cascade sees them, told beforehand for every
+user, so that it does not depend on which plan answered; processor time is the server's own.
 ``swing`` is the range of MaxPower in the second half of the step.
 """
 
@@ -25,15 +26,21 @@ from typing import Any
 
 import numpy as np
 import orjson
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks import _common
 from benchmarks.serving import ANSWER_S, EARLY_S, Client, server
 from headrace.errors import HeadraceError
+from headrace.evaluation.replay import widest
 from headrace.log import Log
+from headrace.serving.service import Service
+from headrace.serving.wire import Ask
 
 Array = NDArray[Any]
+Judge = dict[str, dict[str, float]]  # user -> item -> value
+CHUNK = 32  # users judged at a time
 TIMES = 8
 STRETCH_S = 2.0
 ENOUGH_S = 30.0  # to recover in
@@ -68,7 +75,28 @@ def stream(log: Log, rps: float, seconds: list[float], seed: int = 0) -> list[tu
     return out
 
 
-async def course(host: str, port: int, calls: list[tuple[float, bytes]]) -> Course:
+def judge(run: Path, calls: list[tuple[float, bytes]]) -> Judge:
+    """What every item is worth to every user that asks, by the widest plan."""
+    out: dict[str, dict[str, float]] = {}
+    users = sorted({orjson.loads(body)["user"] for _, body in calls})
+    with Service.open(run) as service, torch.inference_mode():
+        quota = service.steering.plan(service.requests(*service.reader.read([Ask()]))).quota
+        wide = {name: int(count[0]) for name, count in quota.items()}
+        item = service.log.items["item"]
+        for at in range(0, len(users), CHUNK):
+            some = users[at : at + CHUNK]
+            readings, store = service.reader.read([Ask(user=user) for user in some])
+            requests = service.requests(readings, store)
+            told = widest(service.shelf.cascade, requests, wide, store)
+            for row, user in enumerate(some):
+                start, end = told.merged.item_id.offsets[row : row + 2].tolist()
+                items = told.merged.item_id.values[start:end].tolist()
+                values = told.value_N[start:end].tolist()
+                out[user] = {item[i]: value for i, value in zip(items, values, strict=True)}
+    return out
+
+
+async def course(host: str, port: int, calls: list[tuple[float, bytes]], worth: Judge) -> Course:
     """Send every call when it is due; look at the server every second."""
     client, done, start = Client(host, port), Course(), time.perf_counter()
 
@@ -78,7 +106,9 @@ async def course(host: str, port: int, calls: list[tuple[float, bytes]]) -> Cour
             work = client.exchange("/v1/recommend", body)
             status, content = await asyncio.wait_for(work, ANSWER_S)
             if status == 200:
-                value = sum(item["value"] for item in orjson.loads(content)["items"])
+                told = orjson.loads(content)
+                known = worth.get(told["user"], {})
+                value = sum(known.get(item["item"], 0.0) for item in told["items"])
         except (OSError, EOFError, TimeoutError):
             pass
         took_ms = 1000 * (time.perf_counter() - start - due_s)
@@ -192,9 +222,10 @@ def main() -> None:
     courses: dict[str, Course] = {}
     try:
         calls = stream(Log.open(given.run / "log"), given.rps, given.seconds)
+        worth = judge(given.run, calls)
         for kind in KINDS:
             with server(given.run, "--allocator", kind) as (host, port):
-                courses[kind] = asyncio.run(course(host, port, calls))
+                courses[kind] = asyncio.run(course(host, port, calls, worth))
             print(kind, figures(courses[kind], given.seconds, given.target_ms), flush=True)
     except HeadraceError as error:
         sys.exit(f"error: {error}")

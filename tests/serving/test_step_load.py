@@ -46,7 +46,9 @@ def test_a_course_and_its_plot(log, tmp_path):
     assert 10 < len(calls) < 80 and calls == sorted(calls)
     with served(shop.service(log, tmp_path)) as client:
         ready(client)
-        done = asyncio.run(step_load.course(client.base_url.host, client.base_url.port, calls))
+        done = asyncio.run(
+            step_load.course(client.base_url.host, client.base_url.port, calls, {"u1": {"i0": 2.0}})
+        )
     assert len(done.due_s) == len(calls) and not np.isnan(done.value).any()
     assert done.looks and done.looks[0][1] > 0 and done.looks[0][2] == 1.0
     step_load.plot({"fixed": done}, [0.3, 0.3, 0.3], tmp_path / "plot.svg")

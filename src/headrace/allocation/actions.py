@@ -21,6 +21,7 @@ from ..stages import Plan
 Array = NDArray[Any]
 Quota = Mapping[str, int]
 MOST = 16  # actions to choose from: of two that are nearly alike chance picks the dearer
+NEAR = 1.25  # a plan within this factor of another is no real saving
 SHARES = (1.0, 0.25)  # of the quotas of channels and merge
 RANKED = (16, 24, 32, 48, 64, 96, 128, 200, 256, 400)  # items that the ranker may score
 STAGES = ("retrieval", "preranking", "reranking")
@@ -164,13 +165,17 @@ def smooth(quotas: Sequence[Quota], measured_J: ArrayLike) -> Array:  # (J,)
 def pareto(cost_J: ArrayLike, gain_J: ArrayLike, most: int = MOST) -> Array:
     """Which actions to keep, cheapest first: none for which another gains more at no more cost.
 
-    The cheapest and the best always stay. Of more than ``most``, those go that are nearest to
-    the line between their neighbours.
+    The best always stays, and the cheapest, but where little more buys the most gain for its
+    cost: then whoever cannot afford that does better to refuse some requests than to serve all
+    with less. Of more than ``most``, those go that are nearest to the line between their
+    neighbours.
     """
     cost, gain = np.asarray(cost_J, np.float64), np.asarray(gain_J, np.float64)
     order = np.lexsort((-gain, cost))
     best = np.maximum.accumulate(gain[order])
-    kept = order[np.concatenate([[True], best[1:] > best[:-1]])].tolist()
+    kept: list[int] = order[np.concatenate([[True], best[1:] > best[:-1]])].tolist()
+    best_buy = max(kept, key=lambda j: gain[j] / max(float(cost[j]), 1e-12))
+    kept = [j for j in kept if cost[j] >= cost[best_buy] or NEAR * cost[j] < cost[best_buy]]
     while len(kept) > max(most, 2):
         bulge = [
             gain[b] - np.interp(cost[b], [cost[a], cost[c]], [gain[a], gain[c]])

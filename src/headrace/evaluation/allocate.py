@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from .. import config
 from ..allocation import model as kept
 from ..allocation.actions import Actions, grid, pareto
 from ..allocation.compare import Pool
@@ -16,7 +18,7 @@ from ..allocation.gains import Estimator
 from ..allocation.logged import Logged
 from ..allocation.model import Model
 from ..bundle import Bundle
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..pipeline import Step, some
 from ..run import Run
 from ..samples import Samples
@@ -44,10 +46,7 @@ class Opened:
         samples, cascade = run.samples(bundle.space(log)), bundle.assemble(log)
         torch.set_num_threads(1)  # as in the server
         if formula is not None:
-            try:
-                settings = Value.Config(formula=formula)
-            except ValueError as error:
-                raise ConfigError(f"--formula: {error}") from None
+            settings = config.parse(f"formula = {json.dumps(formula)}", Value.Config, "--formula")
             tasks, columns = run.app.samples.tasks, tuple(cascade.catalogue.columns)
             cascade = replace(cascade, value=Value(settings, tasks, columns))
         return cls(run, samples, cascade)
