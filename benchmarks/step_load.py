@@ -8,8 +8,8 @@ the server is started afresh and gets recommendation requests at Poisson times: 
 times that, and the steady rate again. Latency counts from when a request was due. ``recovery_s`` is
 the time from the step until p99, by two-second stretches, stays at or under the target (null: not
 within the step), ``error_rate_after`` the share of errors from then (or from 30 s) to the end of
-the step. Value is that of the answered items as the whole cascade sees them, told beforehand for every
-user, so that it does not depend on which plan answered; processor time is the server's own.
+the step. Value is that of the answered items as the whole cascade sees them, told beforehand for
+every user, so that it does not depend on which plan answered; processor time is the server's own.
 ``swing`` is the range of MaxPower in the second half of the step.
 """
 
