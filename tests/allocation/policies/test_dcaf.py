@@ -1,6 +1,7 @@
 """The live allocator on planted requests: budgets, floors, exploration, revision and bad days."""
 
 import json
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from headrace.allocation.logged import Logged, statistics
 from headrace.allocation.model import Model
 from headrace.allocation.policies.dcaf import Dcaf
 from headrace.allocation.window import Rate, Window, budget_share
+from headrace.config import Config, Kinds, parse
 from headrace.data import Candidates, Ragged, Requests
 from headrace.errors import ConfigError, DataError
 from headrace.stages import Statistics, Status, Trace
@@ -263,3 +265,33 @@ def test_describer_names_a_wrong_sequence():
     with pytest.raises(ConfigError, match=r"allocation\.history: no sequence 'x'"):
         Describer.of(requests([1]), "x")
     assert Describer.of(requests([1]), "").names == ("utc_hour", "utc_weekday", "rank")
+
+
+class File(Config):
+    allocation: Annotated[Any, Kinds("headrace.allocation.policies")]
+
+
+TEXT = """[allocation]
+kind = "dcaf"
+budget_by_day = [0.5, 1]
+[allocation.controller]
+p99_ms = 30
+[allocation.quota]
+popular = 40
+retrieval = 60
+preranking = 20
+reranking = 5
+"""
+
+
+def test_it_is_configured_like_any_policy():
+    settings = parse(TEXT, File).allocation
+    settings.check(["popular"])
+    assert (settings.controller.p99_ms, settings.budget_by_day) == (30, (0.5, 1))
+    assert isinstance(settings.build(), Dcaf)
+    with pytest.raises(ConfigError, match=r"c.toml:5: allocation.controller.p99_ms: .*, got -30"):
+        parse(TEXT.replace("30", "-30"), File, "c.toml")
+    with pytest.raises(ConfigError, match=r"did you mean 'budget_ms'"):
+        parse(TEXT.replace("budget_by_day = [0.5, 1]", "budget_mss = 5"), File)
+    with pytest.raises(ConfigError, match="no such stage or channel 'popular'"):
+        settings.check(["other"])
