@@ -68,8 +68,8 @@ class Linear:
             z_NX = (wide_NX - mean_X) / scale_X
             square_XX = z_NX.T @ z_NX + RIDGE * len(z_NX) * np.eye(z_NX.shape[1])
             parts.append((mean_X, scale_X, np.linalg.solve(square_XX, z_NX.T @ step_N)))
-        columns = (np.stack(column) for column in zip(*parts, strict=True))
-        return cls(*columns, step_NJ.mean(axis=0))
+        mean_JX, scale_JX, weight_JX = (np.stack(column) for column in zip(*parts, strict=True))
+        return cls(mean_JX, scale_JX, weight_JX, step_NJ.mean(axis=0))
 
     def predict(self, feature_BF: Array) -> Array:
         wide_B1X = _widened(feature_BF)[:, None]
