@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,10 @@ class Client:
 
     async def post(self, path: str, body: bytes) -> int:
         """Send a request and read the whole answer; its status."""
+        return (await self.exchange(path, body))[0]
+
+    async def exchange(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """The same; its status and body."""
         head = (
             f"POST {path} HTTP/1.1\r\nhost: {self._host}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\n\r\n"
@@ -120,9 +125,9 @@ class Client:
             answer = await self._ask(connection, head + body)
         reader, _ = connection
         length = re.search(rb"content-length: (\d+)", answer)
-        await reader.readexactly(int(length[1]) if length else 0)
+        content = await reader.readexactly(int(length[1]) if length else 0)
         self._idle.append(connection)
-        return int(answer.split(b" ", 2)[1])
+        return int(answer.split(b" ", 2)[1]), content
 
     async def _ask(self, connection: Connection, message: bytes) -> bytes:
         reader, writer = connection
@@ -167,12 +172,14 @@ async def load(host: str, port: int, stream: list[Call]) -> Tally:
 
 
 @contextmanager
-def server(run: Path) -> Generator[tuple[str, int]]:
+def server(run: Path, *options: str) -> Generator[tuple[str, int]]:
     """``headrace serve`` on a copy of the run, ready; stopped at the end."""
     with tempfile.TemporaryDirectory() as folder:
         for part in ("log", "bundle"):
             (Path(folder) / part).symlink_to((run / part).resolve())
-        command = [sys.executable, "-m", "headrace", "serve", folder, "--port", "0"]
+        if (run / "allocation").exists():  # a copy: decisions are logged into it
+            shutil.copytree(run / "allocation", Path(folder) / "allocation")
+        command = [sys.executable, "-m", "headrace", "serve", folder, "--port", "0", *options]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout is not None

@@ -90,7 +90,7 @@ class App(Config):
     """What a predicted outcome is worth."""
     reranking: Annotated[Any, Kinds("headrace.reranking")]
     """Orders the slate."""
-    allocation: Annotated[Any, Kinds("headrace.allocation")]
+    allocation: Annotated[Any, Kinds("headrace.allocation.policies")]
     """How much each request may cost."""
     serving: Serving = Serving()
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,12 +11,15 @@ import typer
 from rich.console import Console
 
 from . import __version__
+from .cli_allocate import allocate
 from .cli_prerank import prerank, slim
 from .cli_store import store
-from .errors import HeadraceError
+from .errors import ConfigError, HeadraceError, suggest
+from .steps import Steps
 
 if TYPE_CHECKING:
     from .run import Run
+    from .stages import Allocator
 
 app = typer.Typer(
     add_completion=False,
@@ -30,27 +30,12 @@ app = typer.Typer(
 app.add_typer(store, name="store")
 app.add_typer(prerank, name="prerank")
 app.command()(slim)
+app.add_typer(allocate, name="allocate")
 console = Console()
 errors = Console(stderr=True)
 
 ConfigFile = Annotated[Path, typer.Argument(help="The application's TOML file.")]
 RunPath = Annotated[Path, typer.Argument(help="A run directory, or the TOML file of one.")]
-
-
-class Steps:
-    """Announces named pieces of work, and remembers how long each took."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Generator[None]:
-        start = time.perf_counter()
-        if not console.is_terminal:
-            console.print(f"{name} ...", highlight=False)
-        yield
-        self.seconds[name] = time.perf_counter() - start
-        console.print(f"[green]✓[/] {name} [dim]{self.seconds[name]:.1f} s[/]", highlight=False)
 
 
 @app.command()
@@ -63,7 +48,7 @@ def ingest(
     from .run import Run
 
     run = Run.of(config)
-    with Steps()("ingest"):
+    with Steps(console)("ingest"):
         log, changed = run.ingest(append=append, force=force)
     m = log.manifest
     console.print(
@@ -83,7 +68,7 @@ def train(
     """Train every stage and write the bundle."""
     from .run import Run
 
-    _train(Run.of(config), Steps(), resume=resume)
+    _train(Run.of(config), Steps(console), resume=resume)
 
 
 @app.command()
@@ -97,7 +82,7 @@ def evaluate(
     """Judge the trained cascade on the test period; write report.json and report.html."""
     from .run import Run
 
-    _evaluate(Run.open(run), Steps(), against)
+    _evaluate(Run.open(run), Steps(console), against)
 
 
 @app.command()
@@ -109,7 +94,7 @@ def demo(
     from .run import Run
     from .show import show_recommendations
 
-    run, steps = Run.of(config), Steps()
+    run, steps = Run.of(config), Steps(console)
     with steps("ingest"):
         run.ingest()
     _train(run, steps)
@@ -138,12 +123,17 @@ def serve(
     run: RunPath,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    allocator: Annotated[
+        str | None, typer.Option(help="Who decides what a request may cost; default: configured.")
+    ] = None,
 ) -> None:
     """Serve the cascade over HTTP."""
     from .run import Run
     from .serving.http import serve as serve_http
 
-    serve_http(Run.open(run).folder, host=host, port=port)
+    opened = Run.open(run)
+    chosen = None if allocator is None else _allocator(opened, allocator)
+    serve_http(opened.folder, host=host, port=port, allocator=chosen)
 
 
 @app.command()
@@ -152,7 +142,7 @@ def simulate(config: ConfigFile) -> None:
     from .training.observers import progress_bars
     from .world import simulate_file
 
-    with Steps()("simulate"), progress_bars(console) as progress:
+    with Steps(console)("simulate"), progress_bars(console) as progress:
         task = progress.add_task("users")
         log = simulate_file(config, lambda done, n: progress.update(task, completed=done, total=n))
     m = log.manifest
@@ -199,6 +189,19 @@ def init(
 def version() -> None:
     """Print the version."""
     print(__version__)
+
+
+def _allocator(run: Run, kind: str) -> Allocator:
+    """The configured policy, or one of another kind over the configured quota."""
+    from .config import Kinds
+
+    configured = run.app.allocation
+    if kind == configured.kind:
+        return configured.build()
+    policies = Kinds("headrace.allocation.policies")
+    if "." not in kind and kind not in policies.names():
+        raise ConfigError(f"--allocator: no such kind {kind!r}; {suggest(kind, policies.names())}")
+    return policies.find(kind).Config(quota=configured.quota).build()
 
 
 def _train(run: Run, steps: Steps, *, resume: bool = False) -> None:

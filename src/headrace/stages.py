@@ -7,13 +7,15 @@ sees another channel's result; an allocator never sees a model.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
+import torch
 from torch import Tensor
 
-from .data import Candidates, Requests
+from .data import Candidates, Ragged, Requests
 
 if TYPE_CHECKING:
     from .samples import Samples
@@ -88,9 +90,17 @@ class Plan:
 
     Keys of ``quota``: every channel's name (items it may return), ``"retrieval"`` (distinct items
     kept by the merge), ``"preranking"`` (items handed to the ranker), ``"reranking"`` (the slate).
+    Optional: ``"ranking"``, 0 where the pre-ranker's word is to be the last.
     """
 
     quota: Mapping[str, Tensor]  # (B,) int64
+    note: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """What the allocator wants to find again in the trace, ``(B,)`` each; no one else reads it."""
+
+    @classmethod
+    def constant(cls, quota: Mapping[str, int], size: int) -> Plan:
+        """The same for ``size`` requests."""
+        return cls({name: torch.full((size,), count) for name, count in quota.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +124,58 @@ class Allocator(Protocol):
     def plan(self, requests: Requests) -> Plan: ...
 
     def observe(self, trace: Trace) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What pre-ranking told of each request, without its candidates."""
+
+    worth: Ragged  # (N,) float32 by the pre-ranker's word, best first
+
+
+Revise = Callable[[Plan, Statistics], Plan]
+
+
+@runtime_checkable
+class Reviser(Protocol):
+    """An allocator that looks again when pre-ranking is done."""
+
+    def revise(self, plan: Plan, statistics: Statistics) -> Plan:
+        """The plan, with other quotas for what is still to come."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the system stands; None is what could not be measured."""
+
+    p99_ms: float | None = None  # of answers in the last seconds
+    waiting: float | None = None  # requests that compute or wait for it
+    cpu: float | None = None  # processor time this process used, 1 is a whole core
+    errors: float | None = None  # share of answers that were errors of ours
+
+
+@runtime_checkable
+class Steerable(Protocol):
+    """An allocator that heeds how the system stands, and tells what it does."""
+
+    def steer(self, status: Status) -> None:
+        """Take notice; called a few times a second, from any thread."""
+        ...
+
+    def state(self) -> Mapping[str, float | Mapping[str, float]]:
+        """Numbers for operators: prices, limits, spend; a mapping is one number a plan."""
+        ...
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """An allocator with something to take up from the run directory before it serves."""
+
+    def restore(self, folder: Path, channels: Collection[str]) -> None:
+        """Take up what was learnt. Raises DataError where it is missing or damaged."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left to write."""
+        ...

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from headrace.allocation.fixed import Fixed
+from headrace.allocation.policies.fixed import Fixed
 from headrace.app import Serving
 from headrace.behavior.journal import Journal
 from headrace.behavior.stores.local import LocalStore

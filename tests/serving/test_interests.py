@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from headrace.allocation.fixed import Fixed
+from headrace.allocation.policies.fixed import Fixed
 from headrace.app import Serving
 from headrace.behavior import EVERY_TYPE, MappedLog, RawEvent
 from headrace.behavior.intake import Intake, key_of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from headrace.allocation.fixed import Fixed
+from headrace.allocation.policies.fixed import Fixed
 from headrace.behavior import MappedLog, RawEvent
 from headrace.behavior.ahead import Ahead
 from headrace.errors import RequestError

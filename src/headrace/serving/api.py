@@ -27,6 +27,7 @@ from .warm import warm_up
 from .wire import Ask, AskBatch, Change, Events, OneOrMany
 
 T = TypeVar("T")
+STEER_S = 0.25  # between two looks at how the server stands
 WAITING = 64  # requests that may wait for the compute thread; more would all come too late
 FAILURES: dict[int | str, dict[str, Any]] = {
     code: {"model": wire.Failure} for code in (400, 413, 415, 422, 500, 503)
@@ -66,17 +67,20 @@ class Api:
         get("/v1/items/{item}", self.item, responses={**FAILURES, **state})
         get("/healthz", self.healthz)
         get("/readyz", self.readyz, responses={503: {"model": wire.Failure}})
+        get("/v1/allocation", self.allocation)
         get("/metrics", self.metrics)
         return router
 
     async def __aenter__(self) -> Api:
         self._warming = asyncio.create_task(self._warm())
+        self._steering = asyncio.create_task(self._steer())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Finish what was begun and close the journals."""
         self._ready = False
         self._metrics.ready.set(0)
+        self._steering.cancel()
         await self._warming
         await asyncio.to_thread(self._thread.shutdown)
         await asyncio.to_thread(self._feedback.close)
@@ -96,6 +100,14 @@ class Api:
         self._service.add_observer(self._metrics.trace)
         self._ready = True
         self._metrics.ready.set(1)
+
+    async def _steer(self) -> None:
+        """Tell the allocator how the server stands, as long as it runs."""
+        while True:
+            await asyncio.sleep(STEER_S)
+            status = self._metrics.pulse.status(self._waiting)
+            if self._ready:
+                self._service.steering.steer(status)
 
     async def recommend(self, ask: Ask) -> Response:
         """Recommend for a user, or for an anonymous visitor with an inline history."""
@@ -142,6 +154,10 @@ class Api:
         """Tell whether it answers requests, and with which bundle."""
         self._must_be_ready()
         return _json({"status": "ready", "version": self._service.version})
+
+    async def allocation(self) -> Response:
+        """Tell what the allocator does: price, power, budget, spend, mix of plans."""
+        return _json(self._service.steering.state())
 
     async def metrics(self) -> Response:
         """Tell Prometheus."""

@@ -17,10 +17,19 @@ from torch import Tensor
 
 from ..behavior import BehaviorStore
 from ..calibration import Calibration
-from ..data import Candidates, Requests
+from ..data import Candidates, Ragged, Requests
 from ..features import Catalogue, FeatureBuilder
 from ..ops import ragged
-from ..stages import Plan, Retriever, Scorer, Selector, Trace, sequences_read
+from ..stages import (
+    Plan,
+    Retriever,
+    Revise,
+    Scorer,
+    Selector,
+    Statistics,
+    Trace,
+    sequences_read,
+)
 from ..value import Value
 from .blend import Blend
 from .merge import Merge
@@ -59,8 +68,17 @@ class Cascade:
         parts = (*self.channels.values(), self.preranker, self.ranker, self.reranker)
         return sequences_read(parts)
 
-    def run(self, requests: Requests, plan: Plan, store: BehaviorStore) -> Trace:
-        """Narrow the catalogue to a slate for each request."""
+    def run(
+        self,
+        requests: Requests,
+        plan: Plan,
+        store: BehaviorStore,
+        revise: Revise | None = None,
+    ) -> Trace:
+        """Narrow the catalogue to a slate for each request.
+
+        ``revise`` may change the quotas of pre-ranking once its scores are there.
+        """
         watch = _Watch()
         found = {
             name: watch(name, lambda c=channel, n=name: self._retrieve(c, requests, plan.quota[n]))
@@ -70,13 +88,19 @@ class Cascade:
         early, late = self._making
         if early:
             merged = watch("features", lambda: early.make(self.builder, requests, merged, store))
-        if late:
+        if late and _wants_ranker(plan):
             store = self.builder.ahead(requests, merged, store, hits=late.hits, names=late.names)
         merged = watch("preranking", lambda: self.prerank(requests, merged))
+        if revise is not None:
+            told = self.statistics(merged)
+            plan = watch("revision", lambda: revise(plan, told))
         short = self.cut(merged, plan.quota["preranking"])
-        if late:
-            short = watch("features", lambda: late.make(self.builder, requests, short, store))
-        ranked = watch("ranking", lambda: self.rank(requests, short))
+        if _wants_ranker(plan):
+            if late:
+                short = watch("features", lambda: late.make(self.builder, requests, short, store))
+            ranked = watch("ranking", lambda: self.rank(requests, short))
+        else:
+            ranked = self.unranked(short)
         chosen = watch(
             "reranking",
             lambda: self.reranker.select(requests, ranked, plan.quota["reranking"]),
@@ -119,6 +143,10 @@ class Cascade:
         )
 
     def _retrieve(self, channel: Retriever, requests: Requests, quota_B: Tensor) -> Candidates:
+        if not bool(quota_B.any()):  # switched off: not even asked
+            nothing = torch.zeros(0, dtype=torch.int64)
+            none = Ragged(nothing, torch.zeros(len(requests) + 1, dtype=torch.int64))
+            return Candidates(none, scores={"score": torch.zeros(0, 1)})
         found = channel.retrieve(requests, quota_B)
         if self.catalogue.whole:
             return found
@@ -136,12 +164,25 @@ class Cascade:
         rough_N = self.worth(merged.scores["preranking"], merged)
         return merged.take(ragged.top(rough_N, merged.item_id.offsets, quota_B))
 
+    def statistics(self, merged: Candidates) -> Statistics:
+        """What pre-ranking told, without its candidates."""
+        rough_N = self.worth(merged.scores["preranking"], merged)
+        every_B = merged.item_id.lengths
+        order_N = ragged.top(rough_N, merged.item_id.offsets, every_B)
+        return Statistics(merged.item_id.with_values(rough_N[order_N]))
+
     def rank(self, requests: Requests, short: Candidates) -> Candidates:
         """Add calibrated probabilities and their value; ordered later, by the re-ranker."""
         own_NT = self.calibration.apply(self.ranker.score(requests, short))
         fine_NT = self.ranking_blend.apply(own_NT, short.scores["preranking"])
         value_N = self.worth(fine_NT, short)
         return short.scored("ranking", fine_NT).scored("value", value_N.unsqueeze(-1))
+
+    def unranked(self, short: Candidates) -> Candidates:
+        """What the pre-ranker says, in the place of the ranker's word."""
+        rough_NT = short.scores["preranking"]
+        value_N = self.worth(rough_NT, short)
+        return short.scored("ranking", rough_NT).scored("value", value_N.unsqueeze(-1))
 
     def worth(self, probability_NT: Tensor, candidates: Candidates) -> Tensor:  # (N,)
         """What candidates of these probabilities are worth at today's prices."""
@@ -166,6 +207,11 @@ class _Made:
         store: BehaviorStore,
     ) -> Candidates:
         return builder.candidates(requests, candidates, store, hits=self.hits, names=self.names)
+
+
+def _wants_ranker(plan: Plan) -> bool:
+    """Whether any request of the batch is to be ranked; then all are, for it costs little more."""
+    return "ranking" not in plan.quota or bool((plan.quota["ranking"] > 0).any())
 
 
 @dataclass

@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 
 from .. import __version__
 from ..errors import ConfigError
+from ..stages import Allocator
 from .api import Api, one_thread
 from .guard import Guard, handle_errors
 from .metrics import Metrics
@@ -23,18 +24,20 @@ GRACE_S = 10  # to finish what was begun when told to stop
 BACKLOG = 128
 
 
-def create_app(run: Path) -> FastAPI:
+def create_app(run: Path, allocator: Allocator | None = None) -> FastAPI:
     """The server of a trained run directory, to be run by any ASGI server, one worker.
+
+    ``allocator`` takes the place of the configured one.
 
     Raises BundleError and DataError at once; what takes long and cannot fail is done after the
     start, until which /readyz answers 503.
     """
-    return app_of(Service.open(run, writable=True))
+    return app_of(Service.open(run, writable=True, allocator=allocator))
 
 
 def app_of(service: Service) -> FastAPI:
     """The server around a service; it closes the service when it stops."""
-    metrics = Metrics(service.version, service.store, service.interests)
+    metrics = Metrics(service.version, service.store, service.interests, service.steering)
     api = Api(service, metrics)
     guard = Middleware(Guard, max_body_bytes=service.settings.max_body_bytes, metrics=metrics)
 
@@ -56,12 +59,18 @@ def app_of(service: Service) -> FastAPI:
     return app
 
 
-def serve(run: Path, *, host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(
+    run: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    allocator: Allocator | None = None,
+) -> None:
     """Serve a run until told to stop by SIGINT or SIGTERM; port 0 takes a free one."""
     one_thread()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     listener = _listen(host, port)
-    app = create_app(run)
+    app = create_app(run, allocator)
     place = "{}:{}".format(*listener.getsockname()[:2])
     print(f"serving {run} at http://{place}, described at http://{place}/docs", flush=True)
     config = uvicorn.Config(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import final
 
 from prometheus_client import (
@@ -21,8 +21,10 @@ from prometheus_client.registry import Collector
 from ..behavior import EventStore
 from ..stages import Trace
 from .interests import Interests
+from .steering import Pulse, Steering
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5, 1, 5)
+RECOMMENDING = ("/v1/recommend", "/v1/recommend/batch")  # what the allocator steers by
 COUNTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
 
@@ -30,8 +32,14 @@ COUNTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 class Metrics:
     """One registry. A child is made once and kept: looking one up costs more than counting."""
 
-    def __init__(self, version: str, store: EventStore, interests: Interests | None = None) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(
+        self,
+        version: str,
+        store: EventStore,
+        interests: Interests | None = None,
+        steering: Steering | None = None,
+    ) -> None:
+        self.registry, self.pulse = CollectorRegistry(), Pulse()
         ProcessCollector(registry=self.registry)
         bundle = Info("headrace_bundle", "The bundle that serves.", registry=self.registry)
         bundle.info({"version": version})
@@ -53,6 +61,8 @@ class Metrics:
         self.registry.register(_OfStore(store))
         if interests is not None:
             self.registry.register(_OfInterests(interests))
+        if steering is not None:
+            self.registry.register(_OfSteering(steering))
         for outcome in ("accepted", "duplicate", "refused"):  # so that rates start at 0
             self._events(outcome)
 
@@ -70,6 +80,8 @@ class Metrics:
         """Count an answer."""
         self._requests(route, str(status)).inc()
         self._seconds(route).observe(seconds)
+        if route in RECOMMENDING:
+            self.pulse.answered(status, seconds)
 
     def failed(self, code: str) -> None:
         """Count an error."""
@@ -133,3 +145,23 @@ class _OfInterests(Collector):
         for reason in ("anonymous", "no state", "behind"):
             unrolled.add_metric([reason], self._interests.unrolled[reason])
         yield unrolled
+
+
+@final
+class _OfSteering(Collector):
+    """What the allocator tells of itself."""
+
+    def __init__(self, steering: Steering) -> None:
+        self._steering = steering
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        for name, value in self._steering.state().items():
+            told = f"headrace_allocation_{name}"
+            if not isinstance(value, Mapping):
+                yield GaugeMetricFamily(told, "Of the allocator, see GET /v1/allocation.", value)
+                continue
+            label = "of" if name == "failures" else "plan"
+            family = GaugeMetricFamily(told, "Of the allocator.", labels=[label])
+            for key, number in value.items():
+                family.add_metric([key], number)
+            yield family

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -16,7 +16,7 @@ from ..behavior.journal import Journal
 from ..bundle import Bundle
 from ..data import Requests
 from ..log import Log
-from ..stages import Allocator, Plan, Trace, sequences_read
+from ..stages import Allocator, Fitted, Plan, Trace, sequences_read
 from . import shelf
 from .cascade import Cascade
 from .clock import Clock
@@ -24,6 +24,7 @@ from .interests import Interests, Rememberer
 from .reader import Reader, Reading
 from .shelf import Shelf
 from .slate import Slates
+from .steering import Steering
 from .wire import Ask, Change, ItemState, Recommendation
 
 CHANGES = "catalogue.journal"  # in the run's events/
@@ -52,12 +53,14 @@ class Service:
         targets: Sequence[str] | None = None,
         changes: Journal | None = None,
         interests: Interests | None = None,
+        fallback: Mapping[str, int] | None = None,
     ) -> None:
         """Put a service together.
 
         ``tasks`` are the ranker's, in order. ``targets`` are the event types by which a user has
         an item, default all. ``changes`` keeps what changes in the catalogue. ``interests``
-        has users' states where the ranker keeps some.
+        has users' states where the ranker keeps some. ``fallback`` is the plan that serves when
+        the allocator fails.
         """
         self.settings, self.version, self.store, self.log = settings, version, store, log
         self.clock = Clock(settings.clock, store.last_ms)
@@ -65,13 +68,15 @@ class Service:
         self.reader = Reader(log, store, settings, self.clock, targets)
         self.interests = interests
         self._slates = Slates(log, tasks)
-        self._allocator = allocator
+        self.steering = Steering(allocator, fallback)
         self._sequences = sequences_read(_readers(cascade, allocator, interests))
-        self._observers: list[Callable[[Trace], None]] = [allocator.observe]
+        self._observers: list[Callable[[Trace], None]] = [self.steering.observe]
 
     @classmethod
-    def open(cls, run: Path, *, writable: bool = False) -> Service:
-        """The service of a trained run directory.
+    def open(
+        cls, run: Path, *, writable: bool = False, allocator: Allocator | None = None
+    ) -> Service:
+        """The service of a trained run directory; ``allocator`` in place of the configured one.
 
         Only one process at a time may open it ``writable``; others see the events and changes that
         were there when they opened it.
@@ -82,12 +87,14 @@ class Service:
         kept = run / "events"
         store = app.serving.store.build(log, kept, app.schema_.key_events, writable=writable)
         changes = Journal(kept / CHANGES, shelf.KIND, writable=writable)
+        steered: Allocator = app.allocation.build() if allocator is None else allocator
+        _restore(steered, run, tuple(app.retrieval))
         interests = None
         if writable and app.serving.interests and isinstance(cascade.ranker, Rememberer):
             interests = Interests.open(kept, cascade.ranker, cascade.builder, store, log)
         return cls(
             cascade,
-            app.allocation.build(),
+            steered,
             log,
             store,
             app.serving,
@@ -96,6 +103,7 @@ class Service:
             targets=app.samples.targets,
             changes=changes,
             interests=interests,
+            fallback=app.allocation.quota,
         )
 
     def __enter__(self) -> Service:
@@ -108,6 +116,7 @@ class Service:
         """Close the store, the journal of changes, and users' states."""
         if self.interests is not None:
             self.interests.close()
+        self.steering.close()
         self.store.close()
         self.shelf.close()
 
@@ -159,14 +168,16 @@ class Service:
 
     def plan(self, requests: Requests, k_B: Tensor, wider: int = 1) -> Plan:
         """The allocator's plan, made to yield ``k_B`` items a request (0: as many as it says)."""
-        quota = dict(self._allocator.plan(requests).quota)
+        asked = self.steering.plan(requests)
+        quota = dict(asked.quota)
+        ranking = {"ranking": quota.pop("ranking")} if "ranking" in quota else {}
         slate_B = torch.where(k_B > 0, k_B, quota.pop("reranking"))
         preranking_B = torch.maximum(quota.pop("preranking"), slate_B)
         retrieval_B = torch.maximum(quota.pop("retrieval"), preranking_B)
         most = len(self.shelf.cascade.catalogue)
         channels = {name: (quota_B * wider).clamp(max=most) for name, quota_B in quota.items()}
         stages = {"retrieval": retrieval_B, "preranking": preranking_B, "reranking": slate_B}
-        return Plan({**channels, **stages})
+        return Plan({**channels, **stages, **ranking}, asked.note)
 
     def _answer_together(
         self, readings: Sequence[Reading], store: BehaviorStore
@@ -200,7 +211,8 @@ class Service:
         rows = torch.arange(len(requests))
         for wider in WIDER:
             some = requests.take(rows) if len(rows) < len(requests) else requests
-            trace = cascade.run(some, self.plan(some, k_B[rows], wider), store)
+            plan = self.plan(some, k_B[rows], wider)
+            trace = cascade.run(some, plan, store, self.steering.revise)
             for observe in self._observers:
                 observe(trace)
             served |= {row: (trace, at) for at, row in enumerate(rows.tolist())}
@@ -209,6 +221,12 @@ class Service:
             if not len(rows):
                 break
         return [served[row] for row in range(len(requests))]
+
+
+def _restore(allocator: Allocator, run: Path, channels: Collection[str]) -> None:
+    """Let an allocator take up what was learnt, if it has to."""
+    if isinstance(allocator, Fitted):
+        allocator.restore(run, channels)
 
 
 @dataclass(frozen=True)

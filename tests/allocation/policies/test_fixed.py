@@ -4,7 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from headrace.allocation.fixed import Fixed
+from headrace.allocation.policies.fixed import Fixed
 from headrace.config import Config, parse
 from headrace.data import Candidates, Ragged, Requests
 from headrace.errors import ConfigError

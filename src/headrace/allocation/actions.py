@@ -1,0 +1,189 @@
+"""The plans to choose from, what each costs on this machine, and which are not worth having."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.linear_model import LinearRegression
+
+from ..errors import ConfigError, DataError, suggest
+from ..stages import Plan
+
+Array = NDArray[Any]
+Quota = Mapping[str, int]
+MOST = 16  # actions to choose from: of two that are nearly alike chance picks the dearer
+NEAR = 1.25  # a plan within this factor of another is no real saving
+SHARES = (1.0, 0.25)  # of the quotas of channels and merge
+RANKED = (16, 24, 32, 48, 64, 96, 128, 200, 256, 400)  # items that the ranker may score
+STAGES = ("retrieval", "preranking", "reranking")
+OPTIONAL = ("ranking",)
+AFTER = ("preranking", "ranking", "reranking")  # what pre-ranking does not depend on
+
+
+@dataclass(frozen=True)
+class Actions:
+    """J plans, cheapest first."""
+
+    quotas: tuple[Quota, ...]  # of each plan, by channel and stage
+    cost_ms: Array  # (J,) wall time a request
+    cpu_ms: Array  # (J,) processor time a request
+
+    def __len__(self) -> int:
+        return len(self.quotas)
+
+    @classmethod
+    def of(cls, quotas: Sequence[Quota], cost_ms: ArrayLike, cpu_ms: ArrayLike) -> Actions:
+        """Plans with their costs, in any order."""
+        cost, cpu = np.asarray(cost_ms, np.float64), np.asarray(cpu_ms, np.float64)
+        if not len(quotas) or not len(quotas) == len(cost) == len(cpu):
+            raise DataError(f"actions: {len(quotas)} plans, {len(cost)} and {len(cpu)} costs")
+        if not (np.isfinite(cost) & np.isfinite(cpu) & (cost >= 0) & (cpu >= 0)).all():
+            raise DataError("actions: costs must be finite and at least 0; profile again")
+        order = np.argsort(cpu, kind="stable")
+        return cls(tuple(quotas[int(j)] for j in order), cost[order], cpu[order])
+
+    def check(self, channels: Iterable[str]) -> None:
+        """Verify that plans are of this cascade. Raises ConfigError."""
+        known = (*STAGES, *channels)
+        for at, quota in enumerate(self.quotas):
+            for name in quota:
+                if name not in (*known, *OPTIONAL):
+                    near = suggest(name, known)
+                    raise ConfigError(f"plan {at}: no such stage or channel {name!r}; {near}")
+            for name in known:
+                if name not in quota:
+                    raise ConfigError(f"plan {at}: {name} is missing; profile again")
+
+    def take(self, kept: Array) -> Actions:
+        """Some of them, in order."""
+        quotas = tuple(self.quotas[int(j)] for j in kept)
+        return replace(self, quotas=quotas, cost_ms=self.cost_ms[kept], cpu_ms=self.cpu_ms[kept])
+
+    def plan(self, choice_B: Array) -> Plan:
+        """The plan of one action a request."""
+        return Plan({n: torch.from_numpy(quota_J[choice_B]) for n, quota_J in self._table.items()})
+
+    @cached_property
+    def _table(self) -> Mapping[str, Array]:
+        names = self.quotas[0]
+        return {name: np.array([quota[name] for quota in self.quotas]) for name in names}
+
+    @cached_property
+    def family(self) -> Array:  # (J,) int64
+        """A number for all that happens before the ranker: alike where only that differs."""
+        keys = [_before_ranker(quota) for quota in self.quotas]
+        number = {key: at for at, key in enumerate(dict.fromkeys(keys))}
+        return np.array([number[key] for key in keys])
+
+    @property
+    def widest(self) -> Quota:
+        """The plan that admits most."""
+        return max(self.quotas, key=lambda quota: sum(quota.values()))
+
+    def index(self, quota: Quota) -> int:
+        """The place of a plan. Raises ConfigError where it is not among them."""
+        for at, other in enumerate(self.quotas):
+            if dict(other) == dict(quota):
+                return at
+        raise ConfigError("allocation.quota: not among the profiled plans; profile again")
+
+    def write(self, path: Path) -> None:
+        """Keep as JSON."""
+        rows = [
+            {"quota": dict(quota), "cost_ms": cost, "cpu_ms": cpu}
+            for quota, cost, cpu in zip(
+                self.quotas, self.cost_ms.tolist(), self.cpu_ms.tolist(), strict=True
+            )
+        ]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
+
+    @classmethod
+    def read(cls, path: Path) -> Actions:
+        """Take up what ``write`` left. Raises DataError."""
+        try:
+            rows = orjson.loads(path.read_bytes())
+            quotas = [{str(k): int(v) for k, v in row["quota"].items()} for row in rows]
+            costs = [row["cost_ms"] for row in rows], [row["cpu_ms"] for row in rows]
+        except OSError as error:
+            remedy = "run `headrace allocate profile` first"
+            raise DataError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: not a list of plans ({error}); profile again") from None
+        return cls.of(quotas, *costs)
+
+
+def grid(quota: Quota, ms: Mapping[str, float]) -> list[Quota]:
+    """Plans from one channel without a ranker up to the widest, which comes last.
+
+    Channels go in nested sets, cheapest first by ``ms``; they and the merge whole or at a quarter
+    of their quota; the ranker scores none, or from as many items as are shown to as many as the
+    merge keeps.
+    """
+    order = sorted((name for name in ms if quota[name]), key=lambda name: ms[name])
+    sets = [order[:n] for n in range(1, len(order) + 1)]
+    least = quota["reranking"]
+    plans: list[Quota] = []
+    for on, share in product(sets, SHARES):
+        most = max(least, int(quota["retrieval"] * share))
+        channels = {name: max(1, int(quota[name] * share)) if name in on else 0 for name in ms}
+        ranked = sorted(
+            {least, most, *(n for n in (quota["preranking"], *RANKED) if least < n < most)}
+        )
+        for count, ranking in ((least, 0), *((n, 1) for n in ranked)):
+            stages = {"retrieval": most, "preranking": count, "reranking": least}
+            plans.append({**channels, **stages, "ranking": ranking})
+    widest = {**quota, "preranking": quota["retrieval"], "ranking": 1}
+    return [*(plan for plan in plans if plan != widest), widest]
+
+
+def smooth(quotas: Sequence[Quota], measured_J: ArrayLike) -> Array:  # (J,)
+    """Costs without the noise of measuring: non-negative least squares on what plans consist of.
+
+    Methods §18: a channel's cost is that of switching it on and of what it returns, the merge's
+    and the ranker's of their items, the ranker's also of running at all.
+    """
+    names = [name for name in quotas[0] if name not in OPTIONAL]
+    size = np.array([[quota[name] for name in names] for quota in quotas], np.float64)
+    ranked = np.array([quota.get("ranking", 1) for quota in quotas], np.float64)
+    at = names.index("preranking")
+    size[:, at] *= ranked
+    parts = np.column_stack([size / np.maximum(size.max(axis=0), 1), size > 0, ranked])
+    model = LinearRegression(positive=True).fit(parts, np.asarray(measured_J, np.float64))
+    return np.asarray(model.predict(parts), np.float64)
+
+
+def pareto(cost_J: ArrayLike, gain_J: ArrayLike, most: int = MOST) -> Array:
+    """Which actions to keep, cheapest first: none for which another gains more at no more cost.
+
+    The best always stays, and the cheapest, but where little more buys the most gain for its
+    cost: then whoever cannot afford that does better to refuse some requests than to serve all
+    with less. Of more than ``most``, those go that are nearest to the line between their
+    neighbours.
+    """
+    cost, gain = np.asarray(cost_J, np.float64), np.asarray(gain_J, np.float64)
+    order = np.lexsort((-gain, cost))
+    best = np.maximum.accumulate(gain[order])
+    kept: list[int] = order[np.concatenate([[True], best[1:] > best[:-1]])].tolist()
+    best_buy = max(kept, key=lambda j: gain[j] / max(float(cost[j]), 1e-12))
+    kept = [j for j in kept if cost[j] >= cost[best_buy] or NEAR * cost[j] < cost[best_buy]]
+    while len(kept) > max(most, 2):
+        bulge = [
+            gain[b] - np.interp(cost[b], [cost[a], cost[c]], [gain[a], gain[c]])
+            for a, b, c in zip(kept, kept[1:], kept[2:], strict=False)
+        ]
+        del kept[1 + int(np.argmin(bulge))]
+    return np.array(kept, np.int64)
+
+
+def _before_ranker(quota: Quota) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((k, n) for k, n in quota.items() if k not in AFTER))

@@ -1,0 +1,264 @@
+"""Estimators of Q_ij, what action j is worth to request i, from what is known beforehand.
+
+What is learnt is the step from each action to the next dearer one, ``Q_ij - Q_i,j-1``: the level of
+Q, which differs most between requests, decides nothing where everyone gets some action. Steps are
+shrunk towards their mean by what cross-fitting says of them, so that what cannot be foreseen is
+taken to be alike for all, and the policy is then that of the best fixed plan. Their sums are made
+monotone and replaced by their concave hull along the cost, as Q is by nature.
+
+DCAF, section 4.2, uses a linear model of Q itself. ``Linear`` is a ridge regression a step,
+``Trees`` are boosted trees a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..ops import trees
+from ..ops.concave import concave
+
+Array = NDArray[Any]
+Estimator = Literal["gbdt", "linear"]
+RIDGE = 1e-3
+FOLDS = 5
+TREES = 40
+LEAVES = 6
+LEAST_SHARE = 0.02  # of the requests, in a leaf
+LEAST_ROWS = 20
+
+
+class Steps(Protocol):
+    """One regression a step, each with features of its own."""
+
+    @classmethod
+    def fit(cls, feature_JNF: Sequence[Array], step_NJ: Array) -> Self: ...
+
+    def predict(self, feature_BF: Array) -> Array:  # (B, J)
+        """All steps from the same features."""
+        ...
+
+    def arrays(self) -> Mapping[str, Array]:
+        """Everything needed to restore it."""
+        ...
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self: ...
+
+
+@final
+class Linear:
+    """Ridge regressions over standardised features and their logarithms."""
+
+    def __init__(self, mean_JX: Array, scale_JX: Array, weight_JX: Array, bias_J: Array) -> None:
+        self._mean_JX, self._scale_JX = mean_JX, scale_JX
+        self._weight_JX, self._bias_J = weight_JX, bias_J
+
+    @classmethod
+    def fit(cls, feature_JNF: Sequence[Array], step_NJ: Array) -> Linear:
+        """Least squares with a little ridge."""
+        parts: list[tuple[Array, Array, Array]] = []
+        for feature_NF, step_N in zip(feature_JNF, step_NJ.T, strict=True):
+            wide_NX = _widened(feature_NF)
+            mean_X, scale_X = wide_NX.mean(axis=0), wide_NX.std(axis=0)
+            scale_X = np.where(scale_X > 1e-9, scale_X, np.inf)
+            z_NX = (wide_NX - mean_X) / scale_X
+            square_XX = z_NX.T @ z_NX + RIDGE * len(z_NX) * np.eye(z_NX.shape[1])
+            parts.append((mean_X, scale_X, np.linalg.solve(square_XX, z_NX.T @ step_N)))
+        mean_JX, scale_JX, weight_JX = (np.stack(column) for column in zip(*parts, strict=True))
+        return cls(mean_JX, scale_JX, weight_JX, step_NJ.mean(axis=0))
+
+    def predict(self, feature_BF: Array) -> Array:
+        wide_B1X = _widened(feature_BF)[:, None]
+        z_BJX = (wide_B1X - self._mean_JX) / self._scale_JX
+        return (z_BJX * self._weight_JX).sum(axis=2) + self._bias_J
+
+    def arrays(self) -> Mapping[str, Array]:
+        return {
+            "mean": self._mean_JX,
+            "scale": self._scale_JX,
+            "weight": self._weight_JX,
+            "bias": self._bias_J,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Linear:
+        return cls(*(arrays[name] for name in ("mean", "scale", "weight", "bias")))
+
+
+@final
+class Trees:
+    """Boosted trees; fitted by LightGBM, read by our own kernel."""
+
+    def __init__(self, flat: Mapping[str, Array]) -> None:
+        self._flat = flat
+
+    @classmethod
+    def fit(cls, feature_JNF: Sequence[Array], step_NJ: Array) -> Trees:
+        """Squared error, few small trees: steps are mostly noise."""
+        import lightgbm
+
+        settings = {
+            "objective": "regression",
+            "learning_rate": 0.1,
+            "num_leaves": LEAVES,
+            "min_data_in_leaf": max(LEAST_ROWS, int(LEAST_SHARE * len(step_NJ))),
+            "num_threads": 1,
+            "deterministic": True,
+            "seed": 0,
+            "verbosity": -1,
+        }
+        told: list[Any] = []
+        scales: list[float] = []
+        for feature_NF, step_N in zip(feature_JNF, step_NJ.T, strict=True):
+            scales.append(float(step_N.std()) or 1.0)
+            data = lightgbm.Dataset(feature_NF, step_N / scales[-1])
+            told.append(lightgbm.train(settings, data, TREES).dump_model()["tree_info"])
+        return cls(_flattened(told, scales))
+
+    def predict(self, feature_BF: Array) -> Array:
+        flat = self._flat
+        return trees.predict(
+            flat["root"],
+            flat["output"],
+            flat["feature"],
+            flat["threshold"],
+            flat["left"],
+            flat["right"],
+            flat["value"],
+            np.ascontiguousarray(feature_BF, np.float64),
+            int(flat["output"][-1]) + 1,
+        )
+
+    def arrays(self) -> Mapping[str, Array]:
+        return self._flat
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Trees:
+        return cls(arrays)
+
+
+KINDS: Mapping[Estimator, type[Linear] | type[Trees]] = {"linear": Linear, "gbdt": Trees}
+
+
+@final
+class Gains:
+    """Estimates for every action: sums of shrunken steps.
+
+    Actions are in chains, each from its cheapest: all in one, or one a family.
+    """
+
+    def __init__(self, steps: Steps, shape: Mapping[str, Array]) -> None:
+        self._steps, self._shape = steps, shape
+        self._chains = [np.flatnonzero(shape["chain"] == c) for c in np.unique(shape["chain"])]
+
+    @classmethod
+    def fit(
+        cls,
+        kind: Estimator,
+        feature_JNF: Sequence[Array],
+        gain_NJ: Array,
+        cost_J: Array,
+        group_N: Array,
+        chain_J: Array | None = None,
+    ) -> tuple[Gains, Array]:
+        """Learn; also the estimates ``(N, J)`` of models that had not seen the request's group.
+
+        Prices are to be solved on those: on estimates of the requests that they were fitted on the
+        best look better than they are. Each action has features of its own, ``(N, F)``.
+        """
+        chain_J = np.zeros(len(cost_J), np.int64) if chain_J is None else chain_J
+        step_NJ = gain_NJ.copy()
+        for chain in (np.flatnonzero(chain_J == c) for c in np.unique(chain_J)):
+            step_NJ[:, chain[1:]] -= gain_NJ[:, chain[:-1]]
+        apart_NJ = np.empty_like(step_NJ)
+        lot_C = np.random.default_rng(0).permutation(int(group_N.max(initial=0)) + 1)
+        fold_N = lot_C[group_N] % FOLDS
+        for fold in range(FOLDS):
+            held_N = fold_N == fold
+            if held_N.any() and not held_N.all():
+                model = KINDS[kind].fit([x[~held_N] for x in feature_JNF], step_NJ[~held_N])
+                for j, x_NF in enumerate(feature_JNF):
+                    apart_NJ[held_N, j] = model.predict(x_NF[held_N])[:, j]
+            else:  # one group alone
+                apart_NJ[held_N] = step_NJ.mean(axis=0)
+        shape = {
+            "mean": step_NJ.mean(axis=0),
+            "shrink": _shrinkage(apart_NJ, step_NJ),
+            "cost": cost_J,
+            "chain": chain_J,
+        }
+        made = cls(KINDS[kind].fit(feature_JNF, step_NJ), shape)
+        return made, made.summed(apart_NJ)
+
+    def predict(self, feature_BF: Array) -> Array:  # (B, J), non-decreasing and concave
+        """Estimates; between chains they cannot be compared where features are of one chain."""
+        return self.summed(self._steps.predict(feature_BF))
+
+    def summed(self, step_BJ: Array) -> Array:  # (B, J)
+        """Gains from raw steps."""
+        mean_J, shrink_J, cost_J = (self._shape[name] for name in ("mean", "shrink", "cost"))
+        step_BJ = mean_J + shrink_J * (step_BJ - mean_J)
+        out_BJ = np.empty_like(step_BJ)
+        for chain in self._chains:
+            out_BJ[:, chain] = concave(np.cumsum(step_BJ[:, chain], axis=1), cost_J[chain])
+        return out_BJ
+
+    def arrays(self) -> Mapping[str, Array]:
+        """Everything needed to restore it."""
+        return {**{f"steps.{k}": v for k, v in self._steps.arrays().items()}, **self._shape}
+
+    @classmethod
+    def from_arrays(cls, kind: Estimator, arrays: Mapping[str, Array]) -> Gains:
+        """Take up estimates."""
+        steps = {k.removeprefix("steps."): v for k, v in arrays.items() if k.startswith("steps.")}
+        shape = {name: arrays[name] for name in ("mean", "shrink", "cost", "chain")}
+        return cls(KINDS[kind].from_arrays(steps), shape)
+
+
+def _shrinkage(told_NJ: Array, true_NJ: Array) -> Array:  # (J,)
+    """The slope of what was against what was foretold, between 0 and 1."""
+    told_NJ, true_NJ = told_NJ - told_NJ.mean(axis=0), true_NJ - true_NJ.mean(axis=0)
+    spread_J = (told_NJ**2).sum(axis=0)
+    slope_J = (told_NJ * true_NJ).sum(axis=0) / np.where(spread_J > 0, spread_J, 1.0)
+    return np.clip(slope_J, 0.0, 1.0)
+
+
+def _widened(feature_NF: Array) -> Array:
+    return np.concatenate([feature_NF, np.log1p(np.maximum(feature_NF, 0.0))], axis=1)
+
+
+def _flattened(told: Sequence[Any], scales: Sequence[float]) -> Mapping[str, Array]:
+    """LightGBM's nested trees as columns; a leaf has feature -1."""
+    columns: dict[str, list[float]] = {
+        name: [] for name in ("feature", "threshold", "left", "right", "value")
+    }
+
+    def add(node: Mapping[str, Any], scale: float) -> int:
+        at = len(columns["feature"])
+        leaf = "leaf_value" in node
+        values = (
+            -1 if leaf else node["split_feature"],
+            0.0 if leaf else node["threshold"],
+            -1,
+            -1,
+            node["leaf_value"] * scale if leaf else 0.0,
+        )
+        for column, value in zip(columns.values(), values, strict=True):
+            column.append(value)
+        if not leaf:
+            columns["left"][at] = add(node["left_child"], scale)
+            columns["right"][at] = add(node["right_child"], scale)
+        return at
+
+    roots: list[int] = []
+    outputs: list[int] = []
+    for at, (each, scale) in enumerate(zip(told, scales, strict=True)):
+        roots += [add(tree["tree_structure"], scale) for tree in each]
+        outputs += [at] * len(each)
+    whole = ("feature", "left", "right")
+    flat = {n: np.array(c, np.int64 if n in whole else np.float64) for n, c in columns.items()}
+    return {"root": np.array(roots, np.int64), "output": np.array(outputs, np.int64), **flat}

@@ -1,0 +1,119 @@
+"""What a policy takes up from a run's ``allocation`` directory, and how it got there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from ..data import Ragged, Requests
+from ..errors import DataError
+from .actions import Actions
+from .features import Describer
+from .gains import Estimator, Gains
+from .logged import Logged, statistics
+
+Array = NDArray[Any]
+FOLDER, ACTIONS, MODEL, REPLAY = "allocation", "actions.json", "model", "replay.npz"
+POOL = 5_000  # cross-fitted estimates kept, for the first price
+
+
+@dataclass(frozen=True)
+class Model:
+    """Actions, what is known of requests, and what that says of gains."""
+
+    actions: Actions
+    describe: Describer
+    before: Gains  # from what is known before the work
+    after: Gains  # and after pre-ranking, one chain a family
+    pool_NJ: Array  # estimates for logged requests by models that had not seen their users
+    estimator: Estimator
+
+    @classmethod
+    def fit(
+        cls, actions: Actions, describe: Describer, logged: Logged, estimator: Estimator = "gbdt"
+    ) -> Model:
+        """Learn from a replay. Raises DataError on gains that are not finite."""
+        if not len(logged):
+            raise DataError("replay: no requests; replay on a longer period")
+        if not np.isfinite(logged.gain_NJ).all():
+            raise DataError("replay: gains that are not finite; look at the value formula")
+        cost_J, size = actions.cpu_ms, len(actions)
+        _, group_N = np.unique(logged.user_N, return_inverse=True)
+        before, pool_NJ = Gains.fit(
+            estimator, [logged.feature_NF] * size, logged.gain_NJ, cost_J, group_N
+        )
+        after, _ = Gains.fit(
+            estimator,
+            after_features(actions, logged),
+            logged.gain_NJ,
+            cost_J,
+            group_N,
+            actions.family,
+        )
+        return cls(actions, describe, before, after, pool_NJ[-POOL:], estimator)
+
+    def expect(self, requests: Requests) -> tuple[Array, Array]:
+        """Features ``(B, F)`` of requests and estimated gains ``(B, J)``."""
+        x_BF = self.describe(requests)
+        return x_BF, self.before.predict(x_BF)
+
+    def expect_after(self, x_BF: Array, worth: Ragged) -> Array:  # (B, J)
+        """Estimates once pre-ranking has told; they hold for the family that was run."""
+        return self.after.predict(np.concatenate([x_BF, statistics(worth)], axis=1))
+
+    def write(self, folder: Path) -> None:
+        """Keep beside the actions."""
+        self.actions.write(folder / ACTIONS)
+        parts: dict[str, Array] = {f"before.{k}": v for k, v in self.before.arrays().items()}
+        parts |= {f"after.{k}": v for k, v in self.after.arrays().items()}
+        with (folder / f"{MODEL}.npz").open("wb") as file:
+            np.savez(file, allow_pickle=False, pool=self.pool_NJ, **parts)
+        told = {
+            "estimator": self.estimator,
+            "history": self.describe.history,
+            "columns": self.describe.columns,
+        }
+        (folder / f"{MODEL}.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+    @classmethod
+    def read(cls, folder: Path, channels: Collection[str]) -> Model:
+        """Take up what ``write`` left. Raises DataError, and ConfigError on other channels."""
+        actions = Actions.read(folder / ACTIONS)
+        actions.check(channels)
+        try:
+            told = orjson.loads((folder / f"{MODEL}.json").read_bytes())
+            with np.load(folder / f"{MODEL}.npz", allow_pickle=False) as arrays:
+                parts = dict(arrays)
+            before, after = (
+                Gains.from_arrays(told["estimator"], _part(parts, name))
+                for name in ("before", "after")
+            )
+            describe = Describer(told["history"], tuple(told["columns"]))
+            model = cls(actions, describe, before, after, parts["pool"], told["estimator"])
+        except OSError as error:
+            remedy = "run `headrace allocate replay` first"
+            raise DataError(f"{folder}: cannot be read ({error.strerror}); {remedy}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{folder}: a damaged model ({error}); replay again") from None
+        if model.pool_NJ.ndim != 2 or model.pool_NJ.shape[1] != len(actions):
+            raise DataError(f"{folder}: model and actions are of different replays; replay again")
+        return model
+
+
+def after_features(actions: Actions, logged: Logged) -> list[Array]:
+    """What is known of each request after pre-ranking, for every action ``(N, F + S)``."""
+    by_family = [
+        np.concatenate([logged.feature_NF, logged.statistics_NGS[:, g]], axis=1)
+        for g in range(logged.statistics_NGS.shape[1])
+    ]
+    return [by_family[int(g)] for g in actions.family]
+
+
+def _part(parts: Mapping[str, Array], name: str) -> dict[str, Array]:
+    return {k.removeprefix(f"{name}."): v for k, v in parts.items() if k.startswith(f"{name}.")}

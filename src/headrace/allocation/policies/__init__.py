@@ -1,0 +1,1 @@
+"""Who decides what a request may cost. One policy a file."""

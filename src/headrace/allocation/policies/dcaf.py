@@ -1,0 +1,266 @@
+"""Every request gets the plan that is worth its cost at the price of computation.
+
+DCAF, Jiang et al. 2020 (arXiv 2006.09684): ``argmax_j Q_ij - λ q_j`` among the actions that
+MaxPower allows. Q_ij is estimated from what is known before the work; λ keeps a sliding window of
+requests within the budget; MaxPower follows from how the system stands. Added to the paper: a floor
+plan for everyone, a share of requests at the widest plan with logged propensity, a budget that
+follows load and time of day, several cascade parameters an action, costs corrected by what requests
+really took, and a second look after pre-ranking.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+import orjson
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ...data import Requests
+from ...ops import knapsack
+from ...stages import Plan, Statistics, Status, Trace
+from ..controller import Clock, Controller
+from ..decisions import DecisionLog
+from ..model import FOLDER, Model
+from ..quotas import Quotas
+from ..window import Rate, Window, budget_share
+
+Array = NDArray[Any]
+PRICE = "price.json"  # {"price": 0.02} in the allocation folder holds the price there
+SMOOTH = 0.02  # weight of one request in running means
+
+
+@final
+class Dcaf:
+    """Prices computation. Until ``restore`` has been called it plans the fixed quota."""
+
+    class Config(Quotas):
+        """Settings of Dcaf."""
+
+        kind: Literal["dcaf"] = "dcaf"
+        budget_ms: float = Field(default=650.0, gt=0)
+        """Milliseconds of work that all requests of a second together may cost. One process works
+        on one core: 1000 is all there is."""
+        budget_by_day: tuple[float, ...] = ()
+        """Parts of the budget through the day in UTC, any number of equal slices; none is 1."""
+        explore: float = Field(default=0.01, ge=0, le=0.5)
+        """Share of requests that get the widest plan whatever they are worth."""
+        window: int = Field(default=2_000, ge=100, le=1_000_000)
+        """Requests that the price is solved on."""
+        refresh_s: float = Field(default=1.0, gt=0)
+        """How long a price holds."""
+        revise: bool = True
+        """Look again after pre-ranking."""
+        log_decisions: bool = True
+        """Write decisions.jsonl into the run's allocation folder."""
+        controller: Controller.Config = Controller.Config()
+        """Targets and gains of the controller."""
+        seed: int = Field(default=1, ge=0)
+
+        def build(self) -> Dcaf:
+            """Make the allocator."""
+            return Dcaf(self)
+
+    def __init__(self, config: Config, clock: Clock = time.monotonic) -> None:
+        self.config, self._clock = config, clock
+        self.controller = Controller(config.controller, clock)
+        self.price, self.held = 0.0, False
+        self._random = random.Random(config.seed)
+        self._rate = Rate(clock)
+        self._model: Model | None = None
+        self._folder: Path | None = None
+        self._decisions: DecisionLog | None = None
+        self._solved_s = -np.inf
+        self._correction, self._value, self._spent_ms = 1.0, 0.0, 0.0
+        self._budget_ms, self._count_J = np.inf, np.zeros(0)
+        self._revised = 0
+
+    @property
+    def reads_sequences(self) -> tuple[str, ...]:
+        """The history, where the model has one."""
+        model = self._model
+        return (model.describe.history,) if model and model.describe.history else ()
+
+    def restore(self, folder: Path, channels: Collection[str]) -> None:
+        """Take up the model of a run directory. Raises DataError where there is none."""
+        self.take_up(Model.read(folder / FOLDER, channels))
+        self._folder = folder / FOLDER
+        if self.config.log_decisions:
+            self._decisions = DecisionLog(self._folder)
+
+    def take_up(self, model: Model) -> None:
+        """Decide by this model from now on."""
+        self._model = model
+        self._cost_J = model.actions.cpu_ms
+        self._count_J = np.zeros(len(model.actions))
+        self._window = Window(model.pool_NJ, self._cost_J, self.config.window)
+        self._full = len(model.actions) - 1
+        family = model.actions.family
+        self._kin_JJ = family[:, None] == family[None, :]
+
+    def plan(self, requests: Requests) -> Plan:
+        """The best plan of each request at today's price; some get the widest, at random."""
+        model = self._model
+        if model is None:
+            return Plan.constant(self.config.quota, len(requests))
+        self._rate.add(len(requests))
+        x_BF, gain_BJ = model.expect(requests)
+        self._window.add(gain_BJ)
+        self._refresh(int(requests.time_ms[-1]) if len(requests) else 0)
+        choice_B = self._choose(gain_BJ)
+        share = self.config.explore if self.controller.power >= 1 else 0.0
+        explored_B = np.array([self._random.random() < share for _ in choice_B], bool)
+        propensity_B = np.where(choice_B == self._full, 1.0, 1 - share)
+        propensity_B[explored_B & (choice_B != self._full)] = share
+        choice_B = np.where(explored_B, self._full, choice_B)
+        np.add.at(self._count_J, choice_B, 1)
+        note = {
+            "action": torch.from_numpy(choice_B),
+            "propensity": torch.from_numpy(propensity_B),
+            "explored": torch.from_numpy(explored_B),
+            "features": torch.from_numpy(x_BF),
+            "user": requests.user,
+            "time_ms": requests.time_ms,
+        }
+        return Plan(model.actions.plan(choice_B).quota, note)
+
+    def revise(self, plan: Plan, statistics: Statistics) -> Plan:
+        """Cut or raise what the ranker scores, by what pre-ranking told.
+
+        Only plans that are the same up to here can still be had; each costs what it costs more or
+        less than the one chosen, at the same price. Explored requests stay as they are.
+        """
+        model = self._model
+        if model is None or not self.config.revise or not plan.note:
+            return plan
+        was_B, x_BF = plan.note["action"].numpy(), plan.note["features"].numpy()
+        gain_BJ = model.expect_after(x_BF, statistics.worth)
+        allowed_BJ = self._kin_JJ[was_B] & self._allowed()
+        allowed_BJ[np.arange(len(was_B)), was_B] = True
+        now_B = self._best(np.where(allowed_BJ, gain_BJ, np.nan))
+        now_B = np.where(plan.note["explored"].numpy(), was_B, now_B)
+        self._revised += int((now_B != was_B).sum())
+        np.add.at(self._count_J, was_B, -1)
+        np.add.at(self._count_J, now_B, 1)
+        wanted = model.actions.plan(now_B).quota
+        stages = {name: wanted[name] for name in ("preranking", "ranking") if name in wanted}
+        note = {**plan.note, "action": torch.from_numpy(now_B)}
+        return Plan({**plan.quota, **stages}, note)
+
+    def observe(self, trace: Trace) -> None:
+        """Correct costs by what was spent, and log the decision."""
+        note = trace.plan.note
+        if "action" not in note:
+            return
+        action_B = note["action"].numpy()
+        spent_ms = sum(trace.spent_us.values()) / 1000 / max(1, len(action_B))
+        expected_ms = float(self._cost_J[action_B].mean()) if len(action_B) else 0.0
+        value_B = _slate_value(trace)
+        for value in value_B:
+            self._value += SMOOTH * (value - self._value)
+        self._spent_ms += SMOOTH * (spent_ms - self._spent_ms)
+        if expected_ms > 0:
+            ratio = min(4.0, max(0.25, spent_ms / expected_ms))
+            self._correction += SMOOTH * (ratio - self._correction)
+        if self._decisions is not None:
+            self._decisions.add(self._rows(note, value_B, spent_ms))
+
+    def steer(self, status: Status) -> None:
+        """Let the controller move the power."""
+        self.controller.step(status)
+
+    def state(self) -> Mapping[str, float | Mapping[str, float]]:
+        """What operators want to see."""
+        mix = self._count_J / max(1.0, float(self._count_J.sum()))
+        costs = self._cost_J.tolist() if self._model else []
+        return {
+            "price": self.price,
+            "price_held": float(self.held),
+            "max_power": self.controller.power,
+            "control_error": self.controller.error,
+            "requests_per_s": self._rate.per_s,
+            "budget_ms": self._budget_ms if np.isfinite(self._budget_ms) else 0.0,
+            "spent_ms": self._spent_ms,
+            "cost_correction": self._correction,
+            "slate_value": self._value,
+            "revised": float(self._revised),
+            "mix": {f"{j}": float(share) for j, share in enumerate(mix)},
+            "cost_ms": {f"{j}": cost for j, cost in enumerate(costs)},
+        }
+
+    def close(self) -> None:
+        """Write what is left of the decision log."""
+        if self._decisions is not None:
+            self._decisions.flush()
+
+    def _choose(self, gain_BJ: Array) -> Array:
+        return self._best(np.where(self._allowed(), gain_BJ, np.nan))
+
+    def _best(self, gain_BJ: Array) -> Array:
+        """At today's price; the cheapest that can be had where nothing is worth more."""
+        had_BJ = np.isfinite(gain_BJ)
+        first_B = np.argmax(had_BJ, axis=1)
+        base_B1 = np.take_along_axis(gain_BJ, first_B[:, None], axis=1)
+        # costs are relative to the first one's too, but that moves all of a request's alike
+        over_BJ = self._cost_J[None] - self._cost_J[first_B][:, None]
+        more_BJ = np.where(had_BJ, gain_BJ - np.nan_to_num(base_B1), np.nan)
+        choice_B = knapsack.choose(more_BJ, np.maximum(over_BJ, 0.0), self.price)
+        return np.where(choice_B < 0, first_B, choice_B)
+
+    def _allowed(self) -> Array:  # (J,) bool
+        cost_J, power = self._cost_J, self.controller.power
+        allowed_J = cost_J <= cost_J[0] + power * (cost_J[-1] - cost_J[0]) + 1e-9
+        allowed_J[0] = True
+        return allowed_J
+
+    def _refresh(self, time_ms: int) -> None:
+        now_s = self._clock()
+        if 0 <= now_s - self._solved_s < self.config.refresh_s:
+            return
+        self._solved_s = now_s
+        held = self._held_price()
+        self.held = held is not None
+        share = budget_share(self.config.budget_by_day, time_ms)
+        rate = self._rate.per_s
+        budget_ms = self.config.budget_ms * share / rate if rate > 0 else np.inf
+        self._budget_ms = budget_ms
+        corrected = budget_ms / self._correction
+        self.price = self._window.price(corrected, self._allowed()) if held is None else held
+
+    def _held_price(self) -> float | None:
+        """The price an operator wrote down, if any; what cannot be read counts as none."""
+        if self._folder is None:
+            return None
+        try:
+            price = orjson.loads((self._folder / PRICE).read_bytes())["price"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        usable = isinstance(price, int | float) and np.isfinite(price) and price >= 0
+        return float(price) if usable else None
+
+    def _rows(
+        self, note: Mapping[str, torch.Tensor], value_B: list[float], spent_ms: float
+    ) -> list[Mapping[str, Any]]:
+        names = ("user", "time_ms", "action", "propensity", "explored")
+        columns = [note[name].tolist() for name in names]
+        shared = {"price": self.price, "max_power": self.controller.power, "spent_ms": spent_ms}
+        return [
+            {**dict(zip(names, values, strict=True)), "value": value, **shared}
+            for *values, value in zip(*columns, value_B, strict=True)
+        ]
+
+
+def _slate_value(trace: Trace) -> list[float]:
+    """The value of each request's slate."""
+    slate = trace.slate
+    if "value" not in slate.scores:
+        return [0.0] * len(slate.item_id)
+    total = torch.zeros(len(slate.item_id), dtype=torch.float64)
+    total.index_add_(0, slate.item_id.row, slate.scores["value"][:, 0].double())
+    return total.tolist()

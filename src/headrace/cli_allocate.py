@@ -1,0 +1,66 @@
+"""``headrace allocate``: what plans cost, what they bring, and what a policy makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from .steps import Steps
+
+allocate = typer.Typer(no_args_is_help=True, help="How much computation requests are worth.")
+console = Console()
+RunPath = Annotated[Path, typer.Argument(help="A run directory, or the TOML file of one.")]
+Formula = Annotated[
+    str | None, typer.Option(help='Value of an item, as "p_buy * price"; default: as configured.')
+]
+
+
+@allocate.command("profile")
+def profile(
+    run: RunPath,
+    requests: Annotated[int, typer.Option(min=2, help="Requests timed under every plan.")] = 40,
+    formula: Formula = None,
+) -> None:
+    """Measure what every plan costs on this machine, and keep those worth having."""
+    from .evaluation import allocate as work
+    from .run import Run
+
+    opened = work.Opened.of(Run.open(run), formula)
+    quota = dict(opened.run.app.allocation.quota)
+    actions = work.profile(opened, Steps(console), requests, quota)
+    for wide, wall, cpu in zip(actions.quotas, actions.cost_ms, actions.cpu_ms, strict=True):
+        on = [name for name in opened.cascade.channels if wide[name]]
+        ranked = wide["preranking"] * wide.get("ranking", 1)
+        told = f"{cpu:7.2f} ms CPU {wall:7.2f} ms  {ranked:4d} ranked  {' '.join(on)}"
+        console.print(told, highlight=False)
+    console.print(f"{opened.folder}: {len(actions)} plans", highlight=False)
+
+
+@allocate.command("replay")
+def replay(
+    run: RunPath,
+    requests: Annotated[int, typer.Option(min=2, help="Requests of the test period.")] = 4_000,
+    estimator: Annotated[Literal["gbdt", "linear"], typer.Option(help="Of gains.")] = "gbdt",
+    formula: Formula = None,
+) -> None:
+    """Run logged requests once at full quota, and learn what every plan would have brought."""
+    from .evaluation import allocate as work
+    from .run import Run
+
+    opened = work.Opened.of(Run.open(run), formula)
+    work.replay(opened, Steps(console), requests, estimator)
+    console.print(
+        f"{opened.folder}: ready for `headrace serve {run} --allocator dcaf`", highlight=False
+    )
+
+
+@allocate.command("report")
+def report(run: RunPath) -> None:
+    """Write allocation/report.html: policies against each other on the last replay."""
+    from .evaluation import allocate as work
+    from .run import Run
+
+    print(f"report: {work.report(Run.open(run))}")

@@ -1,0 +1,120 @@
+"""``headrace allocate``: profile plans, replay logged requests under them, report on policies."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .. import config
+from ..allocation import model as kept
+from ..allocation.actions import Actions, grid, pareto
+from ..allocation.compare import Pool
+from ..allocation.features import Describer
+from ..allocation.gains import Estimator
+from ..allocation.logged import Logged
+from ..allocation.model import Model
+from ..bundle import Bundle
+from ..errors import DataError
+from ..pipeline import Step, some
+from ..run import Run
+from ..samples import Samples
+from ..serving.cascade import Cascade
+from ..value import Value
+from . import replay as replaying
+from .allocation_page import write_page
+
+TIMED = 10  # requests that tell channels' times
+JUDGED = 200  # requests that tell which plans are dominated
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A trained run with all that plans are tried on."""
+
+    run: Run
+    samples: Samples
+    cascade: Cascade
+
+    @classmethod
+    def of(cls, run: Run, formula: str | None = None) -> Opened:
+        """Open a run; ``formula`` takes the place of the configured value."""
+        bundle, log = Bundle.open(run.bundle_path), run.log()
+        samples, cascade = run.samples(bundle.space(log)), bundle.assemble(log)
+        torch.set_num_threads(1)  # as in the server
+        if formula is not None:
+            settings = config.parse(f"formula = {json.dumps(formula)}", Value.Config, "--formula")
+            tasks, columns = run.app.samples.tasks, tuple(cascade.catalogue.columns)
+            cascade = replace(cascade, value=Value(settings, tasks, columns))
+        return cls(run, samples, cascade)
+
+    @property
+    def folder(self) -> Path:
+        """Where everything about allocation is kept."""
+        return self.run.folder / kept.FOLDER
+
+    def describer(self, history: str) -> Describer:
+        """What is told of requests: all plain columns but ids of users."""
+        ids = [n for n, f in self.run.app.schema_.features.items() if f.encode == "id"]
+        requests = self.samples.features(self.samples.requests("test")[:1])
+        return Describer.of(requests, history, ids)
+
+    def history(self) -> str:
+        """The longest sequence that is gathered anyway, "" if none is."""
+        reads = self.cascade.reads_sequences
+        lengths = {n: s.length for n, s in self.run.app.schema_.sequences.items()}
+        names = [name for name in lengths if reads is None or name in reads]
+        return max(names, key=lambda name: lengths[name], default="")
+
+
+def profile(opened: Opened, step: Step, requests: int, quota: dict[str, int]) -> Actions:
+    """Measure every plan of the grid and keep those that no other dominates."""
+    samples, cascade = opened.samples, opened.cascade
+    rows = samples.requests("valid")
+    if not len(rows):
+        raise DataError("no request of the validation period took anything; nothing to profile on")
+    with torch.inference_mode():
+        with step("channels"):
+            timed = some(rows, TIMED, 1)
+            plans = grid(quota, replaying.channel_ms(cascade, samples, timed, quota))
+        with step(f"cost of {len(plans)} plans"):
+            actions = replaying.profile(cascade, samples, some(rows, requests, 2), plans)
+        with step("gain of plans"):
+            describe = opened.describer("")
+            judged = some(rows, JUDGED, 3)
+            logged = replaying.replay(cascade, samples, judged, actions, describe)
+    actions = actions.take(pareto(actions.cpu_ms, logged.gain_NJ.mean(axis=0)))
+    actions.write(opened.folder / kept.ACTIONS)
+    return actions
+
+
+def replay(opened: Opened, step: Step, requests: int, estimator: Estimator) -> Model:
+    """Replay the test period under every plan, and fit the estimators on it."""
+    actions = Actions.read(opened.folder / kept.ACTIONS)
+    actions.check(opened.cascade.channels)
+    describe = opened.describer(opened.history())
+    rows = some(opened.samples.requests("test"), requests, 4)
+    with torch.inference_mode(), step(f"replay of {len(rows):,} requests"):
+        logged = replaying.replay(opened.cascade, opened.samples, rows, actions, describe)
+    logged.write(opened.folder / kept.REPLAY)
+    with step(f"estimator {estimator}"):
+        model = Model.fit(actions, describe, logged, estimator)
+    model.write(opened.folder)
+    return model
+
+
+def report(run: Run) -> Path:
+    """Write allocation/report.html from the last replay."""
+    folder = run.folder / kept.FOLDER
+    actions = Actions.read(folder / kept.ACTIONS)
+    logged = Logged.read(folder / kept.REPLAY)
+    if logged.gain_NJ.shape[1] != len(actions):
+        raise DataError(f"{folder}: plans were profiled since the replay; replay again")
+    if len(logged) < 2 or not np.isfinite(logged.gain_NJ).all():
+        raise DataError(f"{folder}: too little to report on; replay more requests")
+    pool = Pool.of(actions, logged)
+    late = logged.take(np.arange(len(logged) - len(pool), len(logged)))
+    return write_page(folder / "report.html", run.app.name, actions, pool, late)

@@ -1,0 +1,238 @@
+"""What every plan would have shown to logged requests, from one run of the widest.
+
+Channels answer best first and scorers look at one candidate at a time, so a narrower plan sees
+prefixes of what the widest saw: the channels' lists are cut, merged again by the cascade's own
+merge, cut again, and ordered by scores that are there already. What the ranker says of items under
+the widest plan is what a slate is worth, whichever plan made it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..allocation.actions import Actions, Quota, smooth
+from ..allocation.features import Describer
+from ..allocation.logged import Logged, statistics
+from ..behavior import BehaviorStore
+from ..data import Candidates, Ragged, Requests
+from ..ops import ragged
+from ..samples import Samples
+from ..serving.cascade import Cascade
+from ..stages import Plan
+
+Array = NDArray[Any]
+CHUNK = 32  # requests at a time
+MARGIN = 2  # of the merge's quota: items scored, for narrower merges to find theirs among
+PRICE = "price"
+
+
+@dataclass(frozen=True)
+class Widest:
+    """Requests with everything scored."""
+
+    requests: Requests
+    found: Mapping[str, Candidates]
+    merged: Candidates
+    own_rough_NT: Tensor  # before blending
+    own_fine_NT: Tensor
+    value_N: Tensor
+
+
+def replay(
+    cascade: Cascade,
+    samples: Samples,
+    rows: Array,
+    actions: Actions,
+    describe: Describer,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Logged:
+    """Every action on logged requests ``rows``."""
+    parts: list[Logged] = []
+    for at in range(0, len(rows), CHUNK):
+        chunk = rows[at : at + CHUNK]
+        requests = samples.features(chunk)
+        wide = widest(cascade, requests, actions.widest, samples.store)
+        truth = samples.truth(chunk)
+        told = [narrow(cascade, wide, quota, truth) for quota in _families(actions)]
+        of_family = {at: each for at, each in enumerate(told)}
+        slates = [
+            of_family[int(f)](quota)
+            for f, quota in zip(actions.family, actions.quotas, strict=True)
+        ]
+        parts.append(
+            Logged(
+                describe(requests),
+                np.stack([each.statistics_BS for each in told], axis=1),
+                np.stack([slate.gain_B for slate in slates], axis=1),
+                np.stack([slate.real_B for slate in slates], axis=1),
+                requests.user.numpy(),
+                requests.time_ms.numpy(),
+            )
+        )
+        progress(at + len(chunk))
+    return Logged.join(parts)
+
+
+def widest(cascade: Cascade, requests: Requests, quota: Quota, store: BehaviorStore) -> Widest:
+    """Run channels, merge and both scorers without any cut but the merge's."""
+    size = len(requests)
+
+    def all_of(count: int) -> Tensor:
+        return torch.full((size,), count)
+
+    found = {
+        name: channel.retrieve(requests, all_of(quota[name]))
+        for name, channel in cascade.channels.items()
+    }
+    merged = cascade.merge.merge(found, all_of(MARGIN * quota["retrieval"]))
+    merged = cascade.features(requests, merged, store)
+    own_rough_NT = cascade.preranker.score(requests, merged)
+    merged = cascade.prerank(requests, merged)
+    own_fine_NT = cascade.calibration.apply(cascade.ranker.score(requests, merged))
+    fine_NT = cascade.ranking_blend.apply(own_fine_NT, merged.scores["preranking"])
+    return Widest(
+        requests, found, merged, own_rough_NT, own_fine_NT, cascade.worth(fine_NT, merged)
+    )
+
+
+@dataclass(frozen=True)
+class Slate:
+    """What one plan shows some requests is worth."""
+
+    gain_B: Array  # as the widest plan sees the items
+    real_B: Array  # of those that were really taken
+
+
+@dataclass(frozen=True)
+class Family:
+    """Plans that differ only in what the ranker scores, on some requests; call one for slates."""
+
+    cascade: Cascade
+    wide: Widest
+    merged: Candidates  # pre-ranked
+    at_N: Tensor  # where each is among the widest's candidates
+    truth: Ragged
+    statistics_BS: Array
+
+    def __call__(self, quota: Quota) -> Slate:
+        cascade, wide, size = self.cascade, self.wide, len(self.truth)
+        rough_N = cascade.worth(self.merged.scores["preranking"], self.merged)
+        kept_K = ragged.top(
+            rough_N, self.merged.item_id.offsets, torch.full((size,), quota["preranking"])
+        )
+        short, at_K = self.merged.take(kept_K), self.at_N[kept_K]
+        if quota.get("ranking", 1):
+            rough_NT = short.scores["preranking"]
+            fine_NT = cascade.ranking_blend.apply(wide.own_fine_NT[at_K], rough_NT)
+            value_K1 = cascade.worth(fine_NT, short).unsqueeze(-1)
+            ranked = short.scored("ranking", fine_NT).scored("value", value_K1)
+        else:
+            ranked = cascade.unranked(short)
+        chosen = cascade.reranker.select(
+            wide.requests, ranked, torch.full((size,), quota["reranking"])
+        )
+        slate, at = ranked.take(chosen).item_id, at_K[chosen]
+        worth = wide.value_N[at].double()
+        price_I = cascade.catalogue.columns.get(PRICE)
+        price = torch.ones(len(slate.values)) if price_I is None else price_I[slate.values]
+        real = torch.where(slate.within(self.truth), price.double(), 0.0)
+        gain_B, real_B = (ragged.segment_sum(x, slate.offsets).numpy() for x in (worth, real))
+        return Slate(gain_B, real_B)
+
+
+def narrow(cascade: Cascade, wide: Widest, quota: Quota, truth: Ragged) -> Family:
+    """The candidates of a narrower retrieval, with the scores that the widest gave them."""
+    size = len(truth)
+    found = {
+        name: each.take(ragged.head(each.item_id.offsets, torch.full((size,), quota[name])))
+        for name, each in wide.found.items()
+    }
+    merged = cascade.merge.merge(found, torch.full((size,), quota["retrieval"]))
+    at_N = _places(merged.item_id, wide.merged.item_id)
+    known = torch.nonzero(at_N >= 0)[:, 0]
+    merged, at_N = merged.take(known), at_N[known]  # what was not scored cannot be shown
+    rough_NT = cascade.preranking_blend.apply(wide.own_rough_NT[at_N], merged.scores["retrieval"])
+    merged = merged.scored("preranking", rough_NT)
+    told = statistics(cascade.statistics(merged).worth)
+    return Family(cascade, wide, merged, at_N, truth, told)
+
+
+def _places(items: Ragged, among: Ragged) -> Tensor:  # (N,) int64
+    """Where each item is in the same row of ``among``; -1 where it is not."""
+    size = 1 + max((int(x.values.max()) for x in (items, among) if len(x.values)), default=0)
+    key, known = items.row * size + items.values, among.row * size + among.values
+    order = known.argsort()
+    at = torch.searchsorted(known[order], key).clamp(max=len(known) - 1)
+    place = order[at] if len(known) else torch.zeros_like(key)
+    same = known[place] == key if len(known) else torch.zeros_like(key, dtype=torch.bool)
+    return torch.where(same, place, -1)
+
+
+def _families(actions: Actions) -> Sequence[Quota]:
+    """One plan of each family, in the order of their numbers."""
+    first: dict[int, Quota] = {}
+    for family, quota in zip(actions.family.tolist(), actions.quotas, strict=True):
+        first.setdefault(family, quota)
+    return [first[at] for at in sorted(first)]
+
+
+def profile(
+    cascade: Cascade,
+    samples: Samples,
+    rows: Array,
+    quotas: Sequence[Quota],
+    progress: Callable[[int], None] = lambda done: None,
+) -> Actions:
+    """What each plan costs: requests one at a time, each under all plans in turn.
+
+    Plans take turns within a request, in an order that changes, so that what else the machine does
+    falls on all alike; the mean leaves out the slowest twentieth. Making the request's features is
+    part of the cost, for it is paid under any plan.
+    """
+    wall: list[list[float]] = [[] for _ in quotas]
+    cpu: list[list[float]] = [[] for _ in quotas]
+    order = np.random.default_rng(0)
+    reads = cascade.reads_sequences
+    for done, row in enumerate(_twice_first(rows)):
+        for j in order.permutation(len(quotas)).tolist():
+            plan = Plan.constant(quotas[j], 1)
+            begun, used = time.perf_counter_ns(), time.process_time_ns()
+            requests = samples.features(np.array([row]), reads)
+            cascade.run(requests, plan, samples.store)
+            used, took = time.process_time_ns() - used, time.perf_counter_ns() - begun
+            if done:  # the first compiles
+                wall[j].append(took / 1e6)
+                cpu[j].append(used / 1e6)
+        progress(done + 1)
+    wall_ms, cpu_ms = ([_trimmed(x) for x in times] for times in (wall, cpu))
+    return Actions.of(quotas, smooth(quotas, wall_ms), smooth(quotas, cpu_ms))
+
+
+def channel_ms(cascade: Cascade, samples: Samples, rows: Array, quota: Quota) -> dict[str, float]:
+    """Mean time of each channel at its full quota."""
+    spent: dict[str, list[int]] = {name: [] for name in cascade.channels}
+    for row in _twice_first(rows):
+        trace = cascade.run(
+            samples.features(np.array([row])), Plan.constant(quota, 1), samples.store
+        )
+        for name in spent:
+            spent[name].append(trace.spent_us[name])
+    return {name: float(np.median(us[1:])) / 1000 for name, us in spent.items()}
+
+
+def _twice_first(rows: Array) -> Iterator[int]:
+    yield int(rows[0])
+    yield from rows.tolist()
+
+
+def _trimmed(values: Sequence[float]) -> float:
+    kept = np.sort(values)[: max(1, round(len(values) * 0.95))]
+    return float(kept.mean())

@@ -1,0 +1,121 @@
+"""The server's side of an allocator: what it is told, and what serves when it fails."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import final
+
+import numpy as np
+import torch
+
+from ..data import Requests
+from ..stages import Allocator, Fitted, Plan, Revise, Reviser, Statistics, Status, Steerable, Trace
+
+RECENT_S = 5.0  # answers that a status tells of
+MOST = 5_000  # of them
+COMPLAIN_S = 10.0  # between two tracebacks
+State = Mapping[str, float | Mapping[str, float]]
+logger = logging.getLogger(__name__)
+
+
+@final
+class Steering:
+    """Asks the allocator; where that fails, the fallback plan serves and the failure is counted."""
+
+    def __init__(self, allocator: Allocator, fallback: Mapping[str, int] | None = None) -> None:
+        """``fallback`` is the plan to serve by; without one, failures are the caller's."""
+        self._allocator, self._fallback = allocator, fallback
+        self.failures: Counter[str] = Counter()
+        self._complained_s = -COMPLAIN_S
+
+    @property
+    def revise(self) -> Revise | None:
+        """The allocator's second look, if it takes one."""
+        return self._revise if isinstance(self._allocator, Reviser) else None
+
+    def plan(self, requests: Requests) -> Plan:
+        """The allocator's plan, or the fallback."""
+        if self._fallback is None:
+            return self._allocator.plan(requests)
+        try:
+            return self._allocator.plan(requests)
+        except Exception:
+            self._failed("plan")
+            return Plan.constant(self._fallback, len(requests))
+
+    def observe(self, trace: Trace) -> None:
+        """Let the allocator see what the cascade did."""
+        self._try("observe", lambda: self._allocator.observe(trace))
+
+    def steer(self, status: Status) -> None:
+        """Tell the allocator how the system stands, if it heeds that."""
+        allocator = self._allocator
+        if isinstance(allocator, Steerable):
+            self._try("steer", lambda: allocator.steer(status))
+
+    def state(self) -> State:
+        """What the allocator tells of itself; nothing if it has nothing to tell."""
+        allocator = self._allocator
+        told: dict[str, float | Mapping[str, float]] = {}
+        if isinstance(allocator, Steerable):
+            self._try("state", lambda: told.update(allocator.state()))
+        return {**told, "failures": {name: float(n) for name, n in self.failures.items()}}
+
+    def close(self) -> None:
+        """Let the allocator write what it has left."""
+        allocator = self._allocator
+        if isinstance(allocator, Fitted):
+            self._try("close", allocator.close)
+
+    def _revise(self, plan: Plan, statistics: Statistics) -> Plan:
+        revised = [plan]
+        allocator = self._allocator
+        if isinstance(allocator, Reviser):
+            self._try("revise", lambda: revised.append(allocator.revise(plan, statistics)))
+        quota = revised[-1].quota
+        enough_B = torch.maximum(quota["preranking"], quota["reranking"])  # to fill the slate
+        return Plan({**quota, "preranking": enough_B}, revised[-1].note)
+
+    def _try(self, name: str, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception:
+            if self._fallback is None:
+                raise
+            self._failed(name)
+
+    def _failed(self, name: str) -> None:
+        self.failures[name] += 1
+        now_s = time.monotonic()
+        if now_s - self._complained_s >= COMPLAIN_S:
+            self._complained_s = now_s
+            logger.exception("the allocator failed to %s; the fixed plan serves", name)
+
+
+@final
+class Pulse:
+    """How the server has been in the last seconds. To be used from one thread."""
+
+    def __init__(self) -> None:
+        self._answers: deque[tuple[float, float, bool]] = deque(maxlen=MOST)
+        self._wall_s, self._cpu_s = time.monotonic(), time.process_time()
+
+    def answered(self, status: int, seconds: float) -> None:
+        """Count an answer."""
+        self._answers.append((time.monotonic(), seconds, status >= 500))
+
+    def status(self, waiting: int) -> Status:
+        """Sum up, and start the next stretch of processor time."""
+        wall_s, cpu_s = time.monotonic(), time.process_time()
+        took_s = wall_s - self._wall_s
+        cpu = (cpu_s - self._cpu_s) / took_s if took_s > 0 else None
+        self._wall_s, self._cpu_s = wall_s, cpu_s
+        while self._answers and self._answers[0][0] < wall_s - RECENT_S:
+            self._answers.popleft()
+        well_s = [seconds for _, seconds, failed in self._answers if not failed]
+        errors = 1 - len(well_s) / len(self._answers) if self._answers else 0.0
+        p99_ms = 1000 * float(np.quantile(well_s, 0.99)) if well_s else None
+        return Status(p99_ms, float(waiting), cpu, errors)

@@ -1,0 +1,85 @@
+"""Plans to choose from: which are worth having, and mistakes in a list of them."""
+
+import numpy as np
+import pytest
+
+from headrace.allocation.actions import Actions, grid, pareto, smooth
+from headrace.errors import ConfigError, DataError
+
+QUOTA = {"popular": 40, "swing": 40, "tower": 40, "retrieval": 60, "preranking": 20, "reranking": 5}
+MS = {"popular": 0.1, "swing": 0.4, "tower": 2.0}
+
+
+def actions(count=3):
+    quotas = [{**QUOTA, "preranking": 5 + at} for at in range(count)]
+    return Actions.of(quotas, np.arange(count) + 1.0, np.arange(count) + 0.5)
+
+
+def test_the_grid_holds_what_is_configured_and_the_widest():
+    plans = grid(QUOTA, MS)
+    assert {**QUOTA, "ranking": 1} in plans
+    assert plans[-1] == {**QUOTA, "preranking": 60, "ranking": 1}
+    assert len({tuple(sorted(p.items())) for p in plans}) == len(plans)
+    assert all(p["popular"] for p in plans)  # the cheapest is always on
+    assert any(p["tower"] == p["swing"] == p["ranking"] == 0 for p in plans)
+    assert all(p["preranking"] <= p["retrieval"] for p in plans)
+    Actions.of(plans, np.ones(len(plans)), np.ones(len(plans))).check(MS)
+
+
+def test_costs_are_smoothed_over_what_plans_consist_of():
+    plans = grid(QUOTA, MS)
+    true = [
+        1.0
+        + 0.2 * (p["tower"] > 0)
+        + 0.01 * p["tower"]
+        + p["ranking"] * (0.5 + 0.02 * p["preranking"])
+        for p in plans
+    ]
+    noisy = np.array(true) * np.random.default_rng(0).lognormal(0, 0.1, len(plans))
+    assert np.abs(smooth(plans, true) - true).max() < 1e-9
+    assert np.abs(smooth(plans, noisy) - true).mean() < 0.5 * np.abs(noisy - true).mean()
+
+
+def test_dominated_plans_go():
+    kept = pareto([3.0, 1.0, 2.0, 2.0, 4.0], [5.0, 1.0, 0.5, 3.0, 5.0])
+    assert kept.tolist() == [1, 3, 0]
+    near = pareto([2.4, 2.6, 1.0, 5.0], [0.5, 2.8, 0.4, 3.0])
+    assert near.tolist() == [2, 1, 3]  # 2.4 saves little and loses most
+    assert pareto([1.0], [1.0]).tolist() == [0]
+    many = pareto(np.arange(1, 100.0), np.sqrt(np.arange(1, 100.0)), most=8)
+    assert len(many) == 8 and many[0] == 0 and many[-1] == 98
+
+
+def test_cheapest_first_and_back_from_disk(tmp_path):
+    made = Actions.of([QUOTA, {**QUOTA, "preranking": 9}], [5, 2], [4, 1])
+    assert made.quotas[0]["preranking"] == 9
+    made.write(tmp_path / "a.json")
+    again = Actions.read(tmp_path / "a.json")
+    assert again.quotas == made.quotas and np.array_equal(again.cpu_ms, made.cpu_ms)
+    plan = again.plan(np.array([1, 0, 1]))
+    assert plan.quota["preranking"].tolist() == [20, 9, 20]
+    assert again.family.tolist() == [0, 0]
+
+
+def test_a_plan_of_another_cascade_is_refused():
+    with pytest.raises(
+        ConfigError, match="plan 0: no such stage or channel 'tower'; did you mean 'towers'"
+    ):
+        actions().check(["popular", "swing", "towers"])
+    with pytest.raises(ConfigError, match="plan 0: new is missing"):
+        actions().check([*MS, "new"])
+
+
+def test_a_damaged_list_is_refused(tmp_path):
+    path = tmp_path / "a.json"
+    with pytest.raises(DataError, match="run `headrace allocate profile` first"):
+        Actions.read(path)
+    for text in ("{", "[1]", '[{"quota": {"a": "x"}, "cost_ms": 1, "cpu_ms": 1}]', '{"a": 1}'):
+        path.write_text(text)
+        with pytest.raises(DataError, match="not a list of plans"):
+            Actions.read(path)
+    path.write_text("[]")
+    with pytest.raises(DataError, match="0 plans"):
+        Actions.read(path)
+    with pytest.raises(DataError, match="finite"):
+        Actions.of([QUOTA], [1.0], [float("nan")])

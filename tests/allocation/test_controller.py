@@ -1,0 +1,112 @@
+"""Power falls fast, rises slowly, settles without swinging, and survives bad clocks and metrics."""
+
+import pytest
+
+from headrace.allocation.controller import Controller
+from headrace.stages import Status
+
+
+class Hand:
+    """A clock turned by hand."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Hand()
+
+
+def made(clock, **settings):
+    return Controller(Controller.Config(**settings), clock)
+
+
+def run(controller, clock, status, seconds, period=0.25):
+    out = []
+    for _ in range(int(seconds / period)):
+        clock.now += period
+        out.append(controller.step(status))
+    return out
+
+
+BAD, GOOD = Status(p99_ms=500, waiting=60, cpu=1.0, errors=0.3), Status(5, 0, 0.1, 0)
+
+
+def test_fast_down_slow_up(clock):
+    controller = made(clock)
+    assert run(controller, clock, GOOD, 5)[-1] == 1
+    down = run(controller, clock, BAD, 5)
+    assert down[0] >= 0.75 - 1e-9 and down[-1] == 0
+    assert down.index(0) <= 2 / 0.25
+    up = run(controller, clock, GOOD, 60)
+    assert max(b - a for a, b in zip([0, *up], up, strict=False)) <= 0.05 * 0.25 + 1e-9
+    assert up[-1] == 1
+
+
+def test_no_windup(clock):
+    controller = made(clock)
+    run(controller, clock, BAD, 600)
+    up = run(controller, clock, GOOD, 10)
+    assert up[-1] > 0.3  # ten minutes of trouble are not to be paid back
+
+
+def plant(controller, clock, load, seconds, full_ms=10.0, least_ms=2.0):
+    """One core: utilisation and a queue that follow from the power and the load."""
+    powers, queue = [], 0.0
+    for _ in range(int(seconds / 0.25)):
+        work_ms = least_ms + (full_ms - least_ms) * controller.power
+        queue = max(0.0, min(64, queue + 0.25 * (load - 1000 / work_ms)))
+        busy = min(1.0, load * work_ms / 1000) if queue == 0 else 1.0
+        clock.now += 0.25
+        waited = work_ms * (1 + queue + 3 * busy)
+        controller.step(Status(waited, queue + busy, busy, 0.0))
+        powers.append(controller.power)
+    return powers, queue
+
+
+def test_eight_times_the_load_and_back(clock):
+    controller = made(clock)
+    calm, _ = plant(controller, clock, 30, 30)
+    assert calm[-1] == 1
+    stepped, queue = plant(controller, clock, 240, 60)
+    assert queue == 0
+    late = stepped[len(stepped) // 2 :]
+    assert max(late) - min(late) <= 0.2 and 0 < sum(late) / len(late) < 1
+    back, _ = plant(controller, clock, 30, 60)
+    assert back[-1] == 1
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(clock):
+    controller = made(clock)
+    run(controller, clock, BAD, 0.5)
+    power = controller.power
+    clock.now -= 1000
+    assert controller.step(BAD) == power
+    assert controller.step(BAD) == power  # and one that stands still
+    clock.now += 0.25
+    assert controller.step(BAD) < power
+
+
+def test_without_metrics_it_holds_and_then_goes_where_it_is_safe(clock):
+    controller = made(clock)
+    assert run(controller, clock, Status(), 9) == [1.0] * 36
+    assert run(controller, clock, Status(), 5)[-1] == 0.5
+    run(controller, clock, BAD, 5)
+    assert run(controller, clock, Status(p99_ms=float("nan")), 9)[-1] == 0
+    assert run(controller, clock, Status(), 20)[-1] == pytest.approx(0.5)
+
+
+def test_one_signal_is_enough(clock):
+    for status in (Status(p99_ms=500), Status(waiting=50), Status(cpu=2), Status(errors=0.5)):
+        controller = made(clock)
+        assert run(controller, clock, status, 10)[-1] == 0
+
+
+def test_a_pause_is_no_licence_for_a_leap(clock):
+    controller = made(clock, down_per_s=0.5)
+    clock.now += 3600
+    assert controller.step(BAD) >= 0.5

@@ -1,0 +1,75 @@
+"""Plans profiled, replayed, reported on and served by, with the real command line."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from headrace.allocation.actions import Actions
+from headrace.allocation.policies.dcaf import Dcaf
+from headrace.serving.service import Service
+from headrace.serving.wire import Ask
+from tests.end_to_end.conftest import headrace
+
+
+@pytest.fixture(scope="module")
+def allocated(trained, tmp_path_factory):
+    shop, _ = trained
+    run = tmp_path_factory.mktemp("allocated") / "run"
+    shutil.copytree(shop.run, run)
+    early = headrace("allocate", "replay", run, check=False)
+    headrace("allocate", "profile", run, "--requests", "3")
+    headrace("allocate", "replay", run, "--requests", "200", "--formula", "p_buy * price")
+    return run, early, headrace("allocate", "report", run)
+
+
+def test_the_order_of_steps_is_told(allocated):
+    _, early, _ = allocated
+    assert early.returncode == 2
+    assert "run `headrace allocate profile` first" in early.stderr
+
+
+def test_plans_and_report(allocated):
+    run, _, told = allocated
+    actions = Actions.read(run / "allocation" / "actions.json")
+    assert 2 <= len(actions) <= 16 and (np.diff(actions.cpu_ms) >= 0).all()
+    page = (run / "allocation" / "report.html").read_text()
+    assert told.stdout.strip().endswith("report.html")
+    assert page.count("<svg") == 5 and "Fairness" in page and "http" not in page.split("<body>")[0]
+
+
+def test_it_serves(allocated):
+    run, _, _ = allocated
+    with Service.open(run) as fixed:
+        quota = dict(fixed.steering.plan(fixed.requests(*_read(fixed))).quota)
+        settings = {name: int(count[0]) for name, count in quota.items()}
+    allocator = Dcaf.Config(quota=settings, explore=0.0).build()
+    with Service.open(run, allocator=allocator) as service:
+        for user in range(30):
+            assert service.answer([Ask(user=str(user))])[0].items
+        told = service.steering.state()
+        assert told["failures"] == {} and sum(told["mix"].values()) == pytest.approx(1)
+    rows = (run / "allocation" / "decisions.jsonl").read_text().splitlines()
+    assert len(rows) >= 30 and json.loads(rows[-1])["propensity"] == 1.0
+
+
+def _read(service):
+    return service.reader.read([Ask(user="1")])
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (
+            ("serve", "--allocator", "dcav"),
+            "--allocator: no such kind 'dcav'; did you mean 'dcaf'?",
+        ),
+        (("allocate", "profile", "--formula", "p_bye"), "no such name 'p_bye'"),
+        (("allocate", "profile", "--formula", "import x"), "--formula"),
+    ],
+)
+def test_mistakes_are_one_line(allocated, command, message):
+    run, _, _ = allocated
+    done = headrace(*command, run, check=False)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1

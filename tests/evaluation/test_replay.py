@@ -1,0 +1,67 @@
+"""A replay says of every plan what running it would have said."""
+
+import numpy as np
+import pytest
+import torch
+
+from headrace.allocation.actions import grid
+from headrace.data import Ragged
+from headrace.evaluation import replay
+from headrace.serving.wire import Ask
+from headrace.stages import Plan
+from tests.serving import shop
+
+WIDE = {**shop.QUOTA, "own": 25, "popular": 25, "retrieval": 25, "preranking": 25, "ranking": 1}
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    log = shop.write(tmp_path_factory.mktemp("shop"))
+    service = shop.service(log)
+    readings, store = service.reader.read([Ask(user=f"u{n}") for n in range(shop.USERS)])
+    return service.shelf.cascade, service.requests(readings, store), store
+
+
+def plans():
+    yield from grid({**WIDE, "preranking": 10}, {"own": 1.0, "popular": 0.1})
+    yield {**WIDE, "own": 3, "popular": 7, "retrieval": 9, "preranking": 4, "reranking": 2}
+    yield {**WIDE, "own": 0, "ranking": 0, "preranking": 8}
+
+
+@pytest.mark.parametrize("quota", list(plans()), ids=str)
+def test_as_the_cascade_itself(asked, quota):
+    cascade, requests, store = asked
+    size = len(requests)
+    truth = Ragged.of([torch.tensor([1, 3, 5])] * size)
+    wide = replay.widest(cascade, requests, WIDE, store)
+    family = replay.narrow(cascade, wide, quota, truth)
+    told = family(quota)
+    trace = cascade.run(requests, Plan.constant(quota, size), store)
+    worth = {
+        (row, item): value
+        for row, item, value in zip(
+            wide.merged.item_id.row.tolist(),
+            wide.merged.item_id.values.tolist(),
+            wide.value_N.tolist(),
+            strict=True,
+        )
+    }
+    price_I = cascade.catalogue.columns["price"]
+    for row in range(size):
+        items = trace.slate.item_id[row].tolist()
+        assert told.gain_B[row] == pytest.approx(sum(worth[row, item] for item in items), rel=1e-5)
+        taken = sum(float(price_I[item]) for item in items if item in (1, 3, 5))
+        assert told.real_B[row] == pytest.approx(taken)
+    assert family.statistics_BS[:, 0].tolist() == trace.after["retrieval"].item_id.lengths.tolist()
+    assert np.isfinite(family.statistics_BS).all()
+
+
+def test_more_work_is_never_worse(asked):
+    cascade, requests, store = asked
+    truth = Ragged.of([torch.zeros(0, dtype=torch.int64)] * len(requests))
+    wide = replay.widest(cascade, requests, WIDE, store)
+    gains = [
+        replay.narrow(cascade, wide, WIDE, truth)({**WIDE, "preranking": count}).gain_B
+        for count in (4, 8, 16, 25)
+    ]
+    assert (np.diff(np.stack(gains), axis=0) >= -1e-9).all()

@@ -1,0 +1,155 @@
+"""The server and its allocator: who serves when it fails, what it is told, what it tells."""
+
+import time
+
+import pytest
+import torch
+
+from headrace.serving import api
+from headrace.serving.steering import Pulse, Steering
+from headrace.serving.wire import Ask
+from headrace.stages import Plan, Status
+from tests.serving import shop
+from tests.serving.conftest import ready, served
+
+
+class Moody:
+    """Plans a slate of two; fails when told to; looks again after pre-ranking."""
+
+    reads_sequences = ()
+
+    def __init__(self):
+        self.fail, self.statuses, self.traces, self.worths, self.closed = set(), [], [], [], False
+        self.ranked = 1
+
+    def _may(self, what):
+        if what in self.fail:
+            raise RuntimeError(f"no {what} today")
+
+    def plan(self, requests):
+        self._may("plan")
+        quota = {**shop.QUOTA, "reranking": 2, "ranking": self.ranked}
+        return Plan(
+            Plan.constant(quota, len(requests)).quota, {"mine": torch.arange(len(requests))}
+        )
+
+    def revise(self, plan, statistics):
+        self._may("revise")
+        self.worths.append(statistics.worth)
+        return Plan({**plan.quota, "preranking": plan.quota["preranking"] * 0 + 3}, plan.note)
+
+    def observe(self, trace):
+        self._may("observe")
+        self.traces.append(trace)
+
+    def steer(self, status):
+        self._may("steer")
+        self.statuses.append(status)
+
+    def state(self):
+        self._may("state")
+        return {"price": 0.5, "mix": {"0": 1.0}}
+
+    def restore(self, folder, channels):
+        raise AssertionError("nothing to restore")
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def moody(log):
+    allocator, service = Moody(), shop.service(log)
+    service.steering = Steering(allocator, shop.QUOTA)
+    service._observers = [service.steering.observe]
+    return allocator, service
+
+
+def test_its_plan_its_second_look_and_its_note(moody):
+    allocator, service = moody
+    answer = service.answer([Ask(user="u1")])[0]
+    assert len(answer.items) == 2
+    trace = allocator.traces[-1]
+    assert trace.after["preranking"].item_id.lengths.tolist() == [3]
+    assert trace.plan.note["mine"].tolist() == [0]
+    worth = allocator.worths[-1]
+    assert len(worth.values) == len(trace.after["retrieval"])
+    assert (worth.values.diff() <= 0).all()
+    assert len(service.answer([Ask(user="u1", k=5)])[0].items) == 5  # a wish goes before a plan
+
+
+def test_without_a_ranker_the_prerankers_word_is_the_last(moody):
+    allocator, service = moody
+    allocator.ranked = 0
+    items = service.answer([Ask(user="u1", k=3)])[0].items
+    trace = allocator.traces[-1]
+    assert "ranking" not in trace.spent_us
+    value = trace.slate.scores["value"][:, 0]
+    assert torch.equal(trace.slate.scores["ranking"], trace.slate.scores["preranking"])
+    assert (value.diff() <= 0).all() and len(items) == 3
+
+
+def test_when_it_fails_the_fixed_plan_serves(moody, caplog):
+    allocator, service = moody
+    allocator.fail = {"plan", "observe", "revise", "steer", "state"}
+    assert len(service.answer([Ask(user="u1")])[0].items) == shop.QUOTA["reranking"]
+    service.steering.steer(Status())
+    failures = service.steering.state()["failures"]
+    assert failures == {"plan": 1, "revise": 1, "observe": 1, "steer": 1, "state": 1}
+    assert len([r for r in caplog.records if "the fixed plan serves" in r.message]) == 1
+    service.close()
+    assert allocator.closed
+
+
+def test_without_a_fallback_a_failure_is_heard():
+    allocator = Moody()
+    allocator.fail = {"plan", "steer"}
+    steering = Steering(allocator)
+    with pytest.raises(RuntimeError, match="no plan today"):
+        steering.plan(None)
+    with pytest.raises(RuntimeError, match="no steer today"):
+        steering.steer(Status())
+
+
+def test_a_fixed_allocator_has_nothing_to_tell(service):
+    assert service.steering.revise is None
+    service.steering.steer(Status())
+    assert service.steering.state() == {"failures": {}}
+
+
+def test_over_http(moody, monkeypatch):
+    allocator, service = moody
+    monkeypatch.setattr(api, "STEER_S", 0.02)
+    with served(service) as client:
+        ready(client)
+        assert client.post("/v1/recommend", json={"user": "u1"}).status_code == 200
+        told = client.get("/v1/allocation").json()
+        assert told == {"price": 0.5, "mix": {"0": 1.0}, "failures": {}}
+        text = client.get("/metrics").text
+        assert "headrace_allocation_price 0.5" in text
+        assert 'headrace_allocation_mix{plan="0"} 1.0' in text
+        deadline = time.time() + 10
+        while not any(s.p99_ms for s in allocator.statuses) and time.time() < deadline:
+            time.sleep(0.02)
+    assert any(s.p99_ms and s.errors == 0 and s.waiting == 0 for s in allocator.statuses)
+
+
+def test_the_pulse():
+    pulse = Pulse()
+    assert pulse.status(0).p99_ms is None and pulse.status(0).errors == 0
+    for at in range(100):
+        pulse.answered(503 if at % 4 == 0 else 200, 0.001 * at)
+    status = pulse.status(7)
+    assert 90 < status.p99_ms < 100
+    assert (status.errors, status.waiting) == (0.25, 7)
+    assert status.cpu is not None and status.cpu >= 0
+
+
+def test_a_channel_that_is_off_is_not_asked(moody, monkeypatch):
+    allocator, service = moody
+    quota = {**shop.QUOTA, "own": 0}
+    monkeypatch.setattr(allocator, "plan", lambda r: Plan.constant(quota, len(r)))
+    asked = []
+    monkeypatch.setattr(shop.Own, "retrieve", lambda *a: asked.append(a))
+    assert service.answer([Ask(user="u1")])[0].items
+    assert not asked and len(allocator.traces[-1].found["own"]) == 0
