@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .errors import ConfigError
+from .steps import Steps
 
 if TYPE_CHECKING:
     from .selection import Selection
@@ -38,7 +39,6 @@ def select(
 ) -> None:
     """Rank COLD's groups by importance, retrain with the K most important, and choose K."""
     from . import selection
-    from .cli import Steps
     from .evaluation.charts_prerank import trade_off
     from .run import Run
     from .training import Trainer
@@ -46,7 +46,8 @@ def select(
 
     opened = Run.open(run)
     with progress_bars(console) as progress:
-        found = selection.select(opened, keep or [], budget_ms, Trainer(progress=progress), Steps())
+        trainer, steps = Trainer(progress=progress), Steps(console)
+        found = selection.select(opened, keep or [], budget_ms, trainer, steps)
     _print_selection(found)
     base = opened.folder / "prerank_select"
     base.with_suffix(".json").write_text(json.dumps(found.plain()))
@@ -66,7 +67,6 @@ def slim(
 ) -> None:
     """Thin out a trained pre-ranker or ranker by gates, and publish the bundle with it."""
     from . import slimming
-    from .cli import Steps
     from .nn.gated import Gated
     from .run import Run
     from .training import Trainer
@@ -79,7 +79,7 @@ def slim(
     with progress_bars(console) as progress:
         gating = Gated.Config(budget=budget)
         done = slimming.slim(
-            Run.open(run), stage, gating, epochs, Trainer(progress=progress), Steps()
+            Run.open(run), stage, gating, epochs, Trainer(progress=progress), Steps(console)
         )
     _print_slimmed(done, stage)
 
