@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from . import __version__
+from .cli_foil import foil
 from .cli_store import store
 from .errors import HeadraceError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     help="headrace: the whole recommendation cascade, training and serving.",
 )
 app.add_typer(store, name="store")
+app.add_typer(foil, name="foil")
 console = Console()
 errors = Console(stderr=True)
 

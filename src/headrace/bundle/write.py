@@ -1,11 +1,11 @@
-"""Write a trained cascade."""
+"""Write a trained cascade, or a version of it in which some parts are tuned."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,38 +54,63 @@ def write_bundle(
 
     ``text`` is the configuration file, kept as it is. A failure leaves the version before it whole.
     """
-    draft = None
-    try:
-        draft = files.draft(folder)
+    manifest = Manifest(
+        format=FORMAT,
+        headrace=__version__,
+        name=app.name,
+        version="",
+        schema_hash=schema_hash(app.schema_),
+        types=log.manifest.event_types,
+        num_items=log.manifest.num_items,
+        items_hash=ids_hash(log.items["item"]),
+        num_users=log.manifest.num_users,
+        users_hash=ids_hash(log.users["user"]),
+        interval_ms={p: split.interval(p) for p in ("train", "valid", "test")},
+        metrics=metrics,
+        files={},
+    )
+
+    def fill(draft: Path) -> None:
         (draft / "config.toml").write_text(text)
         encoders = {name: encoder.state() for name, encoder in parts.space.encoders.items()}
         (draft / "encoders.json").write_text(json.dumps(encoders))
         for name, arrays in _arrays(parts).items():
-            path = draft / "arrays" / f"{name}.safetensors"
-            path.parent.mkdir(exist_ok=True)
-            save_file({k: v.detach().contiguous() for k, v in arrays.items()}, path)
+            _save(draft, name, arrays)
+
+    return _published(folder, manifest, fill)
+
+
+def rewrite(folder: Path, bundle: Bundle, arrays: Mapping[str, Mapping[str, Tensor]]) -> Bundle:
+    """Write a version with other arrays of the components named, and all else as in ``bundle``.
+
+    It becomes the current version of the bundle at ``folder``; a failure leaves all as it was.
+    """
+
+    def fill(draft: Path) -> None:
+        for name in bundle.manifest.files:
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / name, draft / name)
+        for name, changed in arrays.items():
+            _save(draft, name, changed)
+
+    return _published(folder, bundle.manifest, fill)
+
+
+def _published(folder: Path, manifest: Manifest, fill: Callable[[Path], None]) -> Bundle:
+    """Fill a draft, seal it with digests, make it the current version and open it."""
+    draft = None
+    try:
+        draft = files.draft(folder)
+        fill(draft)
         digests = {
             str(p.relative_to(draft)): files.digest(p)
             for p in sorted(draft.rglob("*"))
             if p.is_file()
         }
-        manifest = Manifest(
-            format=FORMAT,
-            headrace=__version__,
-            name=app.name,
-            version=hashlib.blake2b(json.dumps(digests).encode(), digest_size=8).hexdigest(),
-            schema_hash=schema_hash(app.schema_),
-            types=log.manifest.event_types,
-            num_items=log.manifest.num_items,
-            items_hash=ids_hash(log.items["item"]),
-            num_users=log.manifest.num_users,
-            users_hash=ids_hash(log.users["user"]),
-            interval_ms={p: split.interval(p) for p in ("train", "valid", "test")},
-            metrics=metrics,
-            files=digests,
-        )
-        (draft / "manifest.toml").write_text(tomli_w.dumps(manifest.model_dump(mode="json")))
-        files.publish(folder, draft, manifest.version)
+        version = hashlib.blake2b(json.dumps(digests).encode(), digest_size=8).hexdigest()
+        sealed = manifest.model_copy(update={"version": version, "files": digests})
+        (draft / "manifest.toml").write_text(tomli_w.dumps(sealed.model_dump(mode="json")))
+        files.publish(folder, draft, version)
     except OSError as error:
         raise BundleError(
             f"{folder}: cannot write the bundle ({error.strerror or error}); "
@@ -95,6 +120,13 @@ def write_bundle(
         if draft is not None:
             shutil.rmtree(draft, ignore_errors=True)
     return Bundle.open(folder)
+
+
+def _save(draft: Path, name: str, arrays: Mapping[str, Tensor]) -> None:
+    """Write one component's tensors."""
+    path = draft / "arrays" / f"{name}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    save_file({k: v.detach().contiguous() for k, v in arrays.items()}, path)
 
 
 def _arrays(parts: Parts) -> dict[str, Mapping[str, Tensor]]:
