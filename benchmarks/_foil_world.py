@@ -102,7 +102,7 @@ def world_of(num_items: int) -> World.Config:
         {
             "preset": "large",
             "catalogue": {"items": num_items, "tree": tree},
-            "people": {"users": max(num_items // 50, 4_000)},
+            "people": {"users": max(num_items // 50, 400)},
             "slate": {"exposure_days": 4.0},
         }
     )
