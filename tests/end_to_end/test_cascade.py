@@ -35,7 +35,8 @@ def test_the_report_has_every_promised_key(trained):
     report = json.loads((shop.run / "report.json").read_text())
     assert report["retrieval"]["merged"]["recall@200"] > 0.2
     assert report["retrieval"]["merged"]["new_to_user"]["recall@200"] >= 0
-    assert set(report["retrieval"]["channels"]) == {"repurchase", "popular", "item_cf", "two_tower"}
+    channels = {"repurchase", "popular", "item_cf", "two_tower", "foil"}
+    assert set(report["retrieval"]["channels"]) == channels
     assert {"auc", "gauc", "logloss", "pcoc"} <= set(report["ranking"]["ranking"])
     assert report["ranking"]["lr"]["auc"] > 0.5
     assert report["preranking"]["hit"]["20"] > 0
