@@ -51,7 +51,7 @@ GATES = {
 def by_items(whole: Bench, judged: int) -> dict[str, dict[str, float]]:
     """Cost of catalogues of the first 10,000 items, of ten times as many and so on."""
     out: dict[str, dict[str, float]] = {}
-    for size in [10**power for power in range(4, 10) if 10**power < whole.num_items]:
+    for size in [10**power for power in range(4, 10) if 10**power < whole.num_items - 1]:
         part = Bench(first(whole.catalogue, size), whole.requests, whole.truth, judged)
         out[str(size)] = narrowest(part)
     return out | {str(whole.num_items): narrowest(whole)}
