@@ -13,7 +13,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from headrace.data import Requests
 from headrace.ops.graph_search import Graph, Score
+from headrace.retrieval._searched import Searchable
 
 Array = NDArray[Any]
 
@@ -42,6 +44,18 @@ def random_walk(
             i for i in neighbours[heapq.heappop(queue)[1]].tolist() if i > 0 and i not in found
         ]
     return found
+
+
+def prefilter(
+    product: Searchable, request: Requests, score: Score, budget: int
+) -> dict[int, float]:
+    """What an inner product finds best of all, ``budget`` items, and only then the scorer.
+
+    The first part is exact: it stands for the best index of inner products that there could be.
+    """
+    item = product.exhaustive(request, budget).item
+    scores = score(np.zeros(len(item), np.int64), item)
+    return dict(zip(item.tolist(), scores.tolist(), strict=True))
 
 
 @dataclass(frozen=True)

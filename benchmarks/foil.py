@@ -1,18 +1,23 @@
-"""The foil: a graph searched under a scorer with target attention, against scoring everything.
+"""The foil: a graph searched under a trained scorer with target attention, or everything scored.
 
-A request asks for the best 200 items. Both ways use the same scorer, its item part made beforehand
-and its user part once a request; the exhaustive scan reads items in order. ``coverage`` is the
-share of the exact best that the search found, ``recall_delta`` what that loses of the items that
-requests led to. ``by_items`` searches ever larger catalogues, each with the narrowest widths that
-cover ``AIM``. Rivals score as many items as the search did. One process, ``--threads`` threads.
+A world of so many items, a scorer trained on its log, and later requests (``_foil_world``; made
+once, kept in ``--folder``, made anew with ``--fresh``). A request asks for the best 200 items. Both
+ways use the same scorer, its item part made beforehand and its user part once a request; the
+exhaustive scan reads items in order. ``coverage`` is the share of the exact best that the search
+found, ``recall_delta`` what that loses of the items that requests led to. ``by_items`` searches the
+first items of the catalogue, each with the narrowest widths that cover ``AIM``. Rivals score as
+many items as the search did. One process, ``--threads`` threads.
 
     python -m benchmarks.foil [--items 1000000] [--requests 1000] [--judged 200] [--threads 2]
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +25,16 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import _common, _foil_rivals
-from benchmarks._foil_bench import GRAPH, MOST, Bench, latency, peak_gflops, size_of, throughput
-from benchmarks._foil_case import StandIn, World
-from headrace.ops.graph_search import Effort, search
+from benchmarks._foil_bench import MOST, Bench, first, latency, peak_gflops, size_of, throughput
+from benchmarks._foil_world import Trained, trained
+from headrace.data import Requests
+from headrace.ops.graph_search import Effort, Score, search
+from headrace.retrieval._searched import Searchable
 
 Array = NDArray[Any]
 AIM, CHURN = 0.98, 0.05
-EFFORT = Effort(width=(250, 120, 100), hops=(6, 1, 1))
+CHURNED = 100_000  # items of the catalogue that changes, at most
+EFFORT = Effort(width=(1200, 200, 100), hops=(6, 1, 1))
 SCALES = (0.25, 0.5, 1.0, 2.0)  # of the widths: four settings
 LADDER = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
 GATES = {
@@ -40,65 +48,75 @@ GATES = {
 }
 
 
-def by_items(largest: int, make: Callable[[int], Bench]) -> dict[str, dict[str, float]]:
-    """Cost of catalogues of 10,000 items, of ten times as many and so on."""
-    sizes = [10**power for power in range(4, 10) if 10**power < largest]
-    return {str(size): narrowest(make(size)) for size in sizes}
+def by_items(whole: Bench, judged: int) -> dict[str, dict[str, float]]:
+    """Cost of catalogues of the first 10,000 items, of ten times as many and so on."""
+    out: dict[str, dict[str, float]] = {}
+    for size in [10**power for power in range(4, 10) if 10**power < whole.num_items - 1]:
+        part = Bench(first(whole.catalogue, size), whole.requests, whole.truth, judged)
+        out[str(size)] = narrowest(part)
+    return out | {str(whole.num_items): narrowest(whole)}
 
 
 def narrowest(bench: Bench) -> dict[str, float]:
     """The narrowest widths that cover enough: what is scored then, and how long it takes."""
+    row: dict[str, float] = {}
     for scale in LADDER:
-        row = bench.judge(EFFORT, scale)
+        row = {"scale": scale, **bench.judge(EFFORT, scale)}
         if row["coverage"] >= AIM:
             break
-    times = _common.times_ms(lambda: bench.search(np.array([0]), EFFORT, scale), 30)
+    times = _common.times_ms(lambda: bench.search(0, 1, EFFORT, row["scale"]), 30)
     scan = float(np.median(bench.scan_ms))
-    row |= {"scale": scale, "p50_ms": round(float(np.median(times)), 2), "scan_ms": round(scan, 2)}
-    return row
+    return row | {"p50_ms": round(float(np.median(times)), 2), "scan_ms": round(scan, 2)}
 
 
-def churn(bench: Bench, judged: int) -> dict[str, float]:
+def churn(whole: Bench, judged: int) -> dict[str, float]:
     """A share of the items goes and as many come: linked in, against a graph built in one go."""
-    vector_ID, size = bench.case.vector_ID, bench.graph.num_items
-    changed = max(1, round(CHURN * size))
-    old = GRAPH.build(vector_ID[:-changed])
+    size = min(whole.num_items, CHURNED)
+    changed, built = max(1, round(CHURN * size)), first(whole.catalogue, size)
+    old, available_I = first(whole.catalogue, size - changed), built.available_I.clone()
     begun = time.perf_counter()
-    new = old.insert(vector_ID, torch.arange(size - changed, size))
+    inserted = old.grown(available_I)
     insert_us = 1e6 * (time.perf_counter() - begun) / changed
-    left = np.random.default_rng(0).choice(np.arange(1, size - changed), changed, replace=False)
-    bench.allowed_I[left] = False
-    bench.judge_by(judged)
-    inserted, built = bench.judge(EFFORT, graph=new.graph), bench.judge(EFFORT)
+    gone = np.random.default_rng(0).choice(np.arange(1, size - changed), changed, replace=False)
+    available_I[torch.from_numpy(gone)] = False
+    both = [replace(each, available_I=available_I) for each in (inserted, built)]
+    bench = Bench(both[1], whole.requests, whole.truth, judged)
+    by_inserts, in_one_go = (bench.judge(EFFORT, catalogue=each) for each in both)
     return {
-        "inserted_coverage": inserted["coverage"],
-        "inserted_share": inserted["scored_share"],
-        "built_coverage": built["coverage"],
-        "built_share": built["scored_share"],
+        "items": size,
+        "inserted_coverage": by_inserts["coverage"],
+        "inserted_share": by_inserts["scored_share"],
+        "built_coverage": in_one_go["coverage"],
+        "built_share": in_one_go["scored_share"],
         "insert_us": round(insert_us, 1),
     }
 
 
-def rivals(bench: Bench, budget: int, requests: int) -> dict[str, dict[str, float]]:
+def rivals(
+    bench: Bench, product: Searchable, budget: int, requests: int
+) -> dict[str, dict[str, float]]:
     """What others cover who score as many items."""
-    rng, size = np.random.default_rng(0), bench.graph.num_items
+    rng = np.random.default_rng(0)
     begun = time.perf_counter()
-    tree = _foil_rivals.Tree.of(bench.case.vector_ID.numpy(), 16)
+    tree = _foil_rivals.Tree.of(bench.catalogue.vector_IV.numpy(), 16)
     tree_s = time.perf_counter() - begun
-    ways: dict[str, Callable[[Any], dict[int, float]]] = {
-        "random_start_walk": lambda s: _foil_rivals.random_walk(bench.graph, s, budget, rng),
-        "k_medoids_tree": lambda s: tree.search(s, budget),
+    graph = bench.catalogue.graph.graph
+    ways: dict[str, Callable[[Score, Requests], dict[int, float]]] = {
+        "two_tower_filter": lambda s, r: _foil_rivals.prefilter(product, r, s, budget),
+        "random_start_walk": lambda s, _: _foil_rivals.random_walk(graph, s, budget, rng),
+        "k_medoids_tree": lambda s, _: tree.search(s, budget),
     }
     out: dict[str, dict[str, float]] = {}
     for name, way in ways.items():
         hits, scored, begun = 0.0, 0, time.perf_counter()
         for request in range(requests):
-            found = way(bench.case.score(np.array([request])))
+            asked = bench.some(request, request + 1)
+            found = way(bench.catalogue.scores(asked), asked)
             best = sorted(found, key=found.__getitem__, reverse=True)[:MOST]
-            hits += float(np.isin(bench.exact_RK[request], best).mean()) / requests
+            hits += float(np.isin(bench.exact[request], best).mean()) / requests
             scored += len(found)
         spent = 1000 * (time.perf_counter() - begun) / requests
-        share = scored / requests / size
+        share = scored / requests / bench.num_items
         out[name] = {
             "coverage": round(hits, 4),
             "scored_share": round(share, 5),
@@ -110,20 +128,20 @@ def rivals(bench: Bench, budget: int, requests: int) -> dict[str, dict[str, floa
 
 def fronts(bench: Bench, request: int) -> list[Array]:
     """What a search of one request expanded on level 0, hop by hop, about."""
-    score, calls = bench.case.score(np.array([request])), list[Array]()
+    score, calls = bench.catalogue.scores(bench.some(request, request + 1)), list[Array]()
 
     def watched(row_N: Array, item_N: Array) -> Array:
         score_N = score(row_N, item_N)
         calls.append(item_N[np.argsort(-score_N)[: EFFORT.width[0]]])
         return score_N
 
-    search(bench.graph, watched, 1, MOST, EFFORT)
+    search(bench.catalogue.graph.graph, watched, 1, MOST, EFFORT)
     return calls[-EFFORT.hops[0] - 1 : -1]
 
 
 def visited(bench: Bench, requests: int) -> dict[str, float]:
     """Microseconds a request to expand the same nodes with three ways to know what was visited."""
-    links, size = bench.graph.levels[0].neighbours, bench.graph.num_items
+    links, size = bench.catalogue.graph.graph.levels[0].neighbours, bench.num_items
     all_fronts = [fronts(bench, request) for request in range(requests)]
 
     def bitmap() -> None:
@@ -152,27 +170,27 @@ def visited(bench: Bench, requests: int) -> dict[str, float]:
     }
 
 
-def figures(bench: Bench, given: Any, make: Callable[[int], Bench]) -> dict[str, Any]:
+def figures(bench: Bench, world: Trained, given: Any) -> dict[str, Any]:
     """All that is said of one catalogue, and its smaller kin."""
     out: dict[str, Any] = bench.judge(EFFORT)
-    scored = round(out["scored"])
+    scored, catalogue = round(out["scored"]), bench.catalogue
     out |= latency(bench, EFFORT, given.requests)
     exhaustive_ms = float(np.median(bench.scan_ms))
     out |= {
         "exhaustive_ms": round(exhaustive_ms, 2),
         "speedup": round(exhaustive_ms / out["p50_ms"], 1),
-        "flops_share": round(out["gflops"] / peak_gflops(), 3),
-        "build_s": round(bench.build_s, 1),
-        "bytes_per_item": size_of(bench),
-        "nodes": [len(level.nodes) for level in bench.graph.levels],
+        "flops_share": round(out["gflops"] / peak_gflops(catalogue.row_IX.dtype), 4),
+        "train_s": world.train_s,
+        "build_s": world.build_s,
+        "bytes_per_item": size_of(catalogue),
+        "nodes": [len(level.nodes) for level in catalogue.graph.graph.levels],
         "requests_per_s_at_16": throughput(bench, EFFORT, given.requests),
         "settings": {str(scale): bench.judge(EFFORT, scale) for scale in SCALES},
         "visited": visited(bench, min(20, given.requests)),
     }
     few = min(20, given.judged)
-    out["rivals"] = rivals(bench, scored, few)
-    out["by_items"] = by_items(bench.graph.num_items, make)
-    out["by_items"][str(bench.graph.num_items)] = narrowest(bench)
+    out["rivals"] = rivals(bench, world.product.catalogue, scored, few)
+    out["by_items"] = by_items(bench, min(50, given.judged))
     return out | {"churn": churn(bench, min(50, given.judged))}
 
 
@@ -182,17 +200,17 @@ def main() -> None:
     options.add_argument("--items", type=int, default=1_000_000)
     options.add_argument("--requests", type=int, default=1_000)
     options.add_argument("--judged", type=int, default=200, help="requests with an exact answer")
+    options.add_argument("--days", type=float, default=0.35, help="of training")
     options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--fresh", action="store_true", help="make world and scorers anew")
+    folder = Path(tempfile.gettempdir()) / "headrace_foil"
+    options.add_argument("--folder", type=Path, default=folder, help="keep them here")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
-    torch.manual_seed(0)
-
-    def make(num_items: int, judged: int = 50) -> Bench:
-        world = World.planted(num_items, max(given.requests, judged), 64, seed=1)
-        return Bench(StandIn(world), min(judged, given.judged))
-
-    out = {"scorer": "stand-in, not trained", "items": given.items, "threads": given.threads}
-    out |= figures(make(given.items, given.judged), given, make)
+    world = trained(given.items, given.requests, given.folder, fresh=given.fresh, days=given.days)
+    torch.set_num_threads(given.threads)
+    bench = Bench(world.foil.catalogue, world.requests, world.truth, given.judged)
+    out = {"items": given.items, "threads": given.threads, **figures(bench, world, given)}
     passed = {name: bool(gate(out[name])) for name, gate in GATES.items()}
     _common.finish("foil", {**out, "passed": passed}, save=given.save)
 

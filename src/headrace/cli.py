@@ -12,6 +12,7 @@ from rich.console import Console
 
 from . import __version__
 from .cli_allocate import allocate
+from .cli_foil import foil
 from .cli_prerank import prerank, slim
 from .cli_store import store
 from .errors import ConfigError, HeadraceError, suggest
@@ -31,6 +32,7 @@ app.add_typer(store, name="store")
 app.add_typer(prerank, name="prerank")
 app.command()(slim)
 app.add_typer(allocate, name="allocate")
+app.add_typer(foil, name="foil")
 console = Console()
 errors = Console(stderr=True)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .app import Scoring
-from .bundle import Bundle, revise_bundle
+from .bundle import Bundle, rewrite
 from .costing import Request, Speed
 from .errors import ConfigError
 from .nn.gated import Gated, inherit
@@ -91,7 +91,7 @@ def slim(
     raw = tomllib.loads((bundle.path / "config.toml").read_text())
     raw[stage] |= changed
     text = f"# as trained, but for [{stage}], which `headrace slim` made\n{tomli_w.dumps(raw)}"
-    made = revise_bundle(run.bundle_path, bundle, text, arrays, {stage: after[0]})
+    made = rewrite(run.bundle_path, bundle, arrays, text=text, metrics={stage: after[0]})
     return Slimmed(
         made.version, changed, dropped, (before[0], after[0]), (before[1], after[1]), left
     )

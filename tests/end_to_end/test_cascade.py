@@ -35,7 +35,8 @@ def test_the_report_has_every_promised_key(trained):
     report = json.loads((shop.run / "report.json").read_text())
     assert report["retrieval"]["merged"]["recall@200"] > 0.2
     assert report["retrieval"]["merged"]["new_to_user"]["recall@200"] >= 0
-    assert set(report["retrieval"]["channels"]) == {"repurchase", "popular", "item_cf", "two_tower"}
+    channels = {"repurchase", "popular", "item_cf", "two_tower", "foil"}
+    assert set(report["retrieval"]["channels"]) == channels
     assert {"auc", "gauc", "logloss", "pcoc"} <= set(report["ranking"]["ranking"])
     assert report["ranking"]["lr"]["auc"] > 0.5
     assert report["preranking"]["hit"]["20"] > 0
@@ -225,6 +226,43 @@ def test_a_bundle_of_another_schema_is_refused(trained, tmp_path):
     done = headrace("evaluate", other, check=False)
     assert done.returncode == 2
     assert "a bundle of another schema" in done.stderr
+
+
+def test_a_foil_is_tuned_and_the_bundle_keeps_it(trained, tmp_path):
+    import shutil
+
+    shop, _ = trained
+    copy = tmp_path / "run"
+    shutil.copytree(shop.run, copy, symlinks=True)
+    before = Bundle.open(copy / "bundle")
+    done = headrace("foil", "tune", copy, "--recall", "0.99", "--links", "4", "--k", "20")
+    assert "chosen" in done.stdout
+    after = Bundle.open(copy / "bundle")
+    assert after.version in done.stdout
+    assert after.version != before.version
+    assert before.path.exists()  # its readers are not disturbed
+    changed = {
+        n for n, digest in after.manifest.files.items() if digest != before.manifest.files[n]
+    }
+    assert changed == {"arrays/channel.foil.safetensors"}
+    assert headrace("recommend", copy, "--user", "5").stdout
+    fresh = tmp_path / "fresh.toml"
+    fresh.write_text(
+        shop.config.read_text()
+        .replace('[retrieval.foil]\nkind = "foil"\n', "")
+        .replace("foil = 30\n", "")
+    )
+    for arguments, message in (
+        ((fresh,), "no channel of kind foil among repurchase, popular"),
+        (
+            (copy, "--channel", "foill"),
+            "--channel foill: no foil of that name; did you mean 'foil'?",
+        ),
+    ):
+        done = headrace("foil", "tune", *arguments, check=False)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_a_ranker_to_compare_must_be_in_the_bundle(trained):

@@ -1,6 +1,6 @@
 """A trained cascade as an immutable directory, and the cascade that it makes."""
 
 from .bundle import Bundle
-from .write import Parts, revise_bundle, write_bundle
+from .write import Parts, rewrite, write_bundle
 
-__all__ = ["Bundle", "Parts", "revise_bundle", "write_bundle"]
+__all__ = ["Bundle", "Parts", "rewrite", "write_bundle"]

@@ -1,11 +1,11 @@
-"""Write a trained cascade."""
+"""Write a trained cascade, or a version of it in which some parts are tuned."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,35 +41,6 @@ class Parts:
     blends: Mapping[str, Blend]  # "preranking" and "ranking"
 
 
-def revise_bundle(
-    folder: Path,
-    bundle: Bundle,
-    text: str,
-    arrays: Mapping[str, Mapping[str, Tensor]],
-    metrics: Mapping[str, float],
-) -> Bundle:
-    """Publish a bundle with another configuration, some arrays and metrics changed, the rest kept.
-
-    A failure leaves the version before it whole.
-    """
-    draft = None
-    try:
-        draft = files.draft(folder)
-        shutil.copytree(bundle.path, draft, dirs_exist_ok=True)
-        (draft / "manifest.toml").unlink()
-        (draft / "config.toml").write_text(text)
-        _save(draft, arrays)
-        there = bundle.manifest
-        return _publish(
-            folder, draft, there.model_copy(update={"metrics": {**there.metrics, **metrics}})
-        )
-    except OSError as error:
-        raise _unwritten(folder, error) from None
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
 def write_bundle(
     folder: Path,
     app: App,
@@ -83,59 +54,90 @@ def write_bundle(
 
     ``text`` is the configuration file, kept as it is. A failure leaves the version before it whole.
     """
-    draft = None
-    try:
-        draft = files.draft(folder)
+    manifest = Manifest(
+        format=FORMAT,
+        headrace=__version__,
+        name=app.name,
+        version="",
+        schema_hash=schema_hash(app.schema_),
+        types=log.manifest.event_types,
+        num_items=log.manifest.num_items,
+        items_hash=ids_hash(log.items["item"]),
+        num_users=log.manifest.num_users,
+        users_hash=ids_hash(log.users["user"]),
+        interval_ms={p: split.interval(p) for p in ("train", "valid", "test")},
+        metrics=metrics,
+        files={},
+    )
+
+    def fill(draft: Path) -> None:
         (draft / "config.toml").write_text(text)
         encoders = {name: encoder.state() for name, encoder in parts.space.encoders.items()}
         (draft / "encoders.json").write_text(json.dumps(encoders))
         _save(draft, _arrays(parts))
-        manifest = Manifest(
-            format=FORMAT,
-            headrace=__version__,
-            name=app.name,
-            version="",
-            schema_hash=schema_hash(app.schema_),
-            types=log.manifest.event_types,
-            num_items=log.manifest.num_items,
-            items_hash=ids_hash(log.items["item"]),
-            num_users=log.manifest.num_users,
-            users_hash=ids_hash(log.users["user"]),
-            interval_ms={p: split.interval(p) for p in ("train", "valid", "test")},
-            metrics=metrics,
-            files={},
-        )
-        return _publish(folder, draft, manifest)
+
+    return _published(folder, manifest, fill)
+
+
+def rewrite(
+    folder: Path,
+    bundle: Bundle,
+    arrays: Mapping[str, Mapping[str, Tensor]],
+    *,
+    text: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+) -> Bundle:
+    """Write a version with other arrays of the components named, and all else as in ``bundle``.
+
+    ``text`` is another configuration, ``metrics`` are added. It becomes the current version of the
+    bundle at ``folder``; a failure leaves the version before it whole.
+    """
+    there = bundle.manifest
+
+    def fill(draft: Path) -> None:
+        for name in there.files:
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / name, draft / name)
+        if text is not None:
+            (draft / "config.toml").write_text(text)
+        _save(draft, arrays)
+
+    changed = there.model_copy(update={"metrics": {**there.metrics, **(metrics or {})}})
+    return _published(folder, changed, fill)
+
+
+def _published(folder: Path, manifest: Manifest, fill: Callable[[Path], None]) -> Bundle:
+    """Fill a draft, seal it with digests, make it the current version and open it."""
+    draft = None
+    try:
+        draft = files.draft(folder)
+        fill(draft)
+        digests = {
+            str(p.relative_to(draft)): files.digest(p)
+            for p in sorted(draft.rglob("*"))
+            if p.is_file()
+        }
+        version = hashlib.blake2b(json.dumps(digests).encode(), digest_size=8).hexdigest()
+        sealed = manifest.model_copy(update={"version": version, "files": digests})
+        (draft / "manifest.toml").write_text(tomli_w.dumps(sealed.model_dump(mode="json")))
+        files.publish(folder, draft, version)
     except OSError as error:
-        raise _unwritten(folder, error) from None
+        raise BundleError(
+            f"{folder}: cannot write the bundle ({error.strerror or error}); "
+            "the old one is unchanged"
+        ) from None
     finally:
         if draft is not None:
             shutil.rmtree(draft, ignore_errors=True)
+    return Bundle.open(folder)
 
 
 def _save(draft: Path, arrays: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write the tensors of components by name."""
     for name, each in arrays.items():
         path = draft / "arrays" / f"{name}.safetensors"
         path.parent.mkdir(exist_ok=True)
         save_file({k: v.detach().contiguous() for k, v in each.items()}, path)
-
-
-def _publish(folder: Path, draft: Path, manifest: Manifest) -> Bundle:
-    """Seal a draft with the digests of its files and make it current."""
-    digests = {
-        str(p.relative_to(draft)): files.digest(p) for p in sorted(draft.rglob("*")) if p.is_file()
-    }
-    version = hashlib.blake2b(json.dumps(digests).encode(), digest_size=8).hexdigest()
-    sealed = manifest.model_copy(update={"files": digests, "version": version})
-    (draft / "manifest.toml").write_text(tomli_w.dumps(sealed.model_dump(mode="json")))
-    files.publish(folder, draft, version)
-    return Bundle.open(folder)
-
-
-def _unwritten(folder: Path, error: OSError) -> BundleError:
-    return BundleError(
-        f"{folder}: cannot write the bundle ({error.strerror or error}); the old one is unchanged"
-    )
 
 
 def _arrays(parts: Parts) -> dict[str, Mapping[str, Tensor]]:

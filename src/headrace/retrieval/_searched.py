@@ -20,14 +20,16 @@ from torch import Tensor
 from .. import config
 from ..data import Ragged, Requests
 from ..ops import graph_search
-from ..ops.graph_search import Effort, Found, Spent
+from ..ops.graph_search import Effort, Found
+from ._found import best, interleaved, joined
 from ._graph import ItemGraph
 from ._split import Split
 
 Array = NDArray[Any]
 Precision = Literal["fp32", "bf16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
-CHUNK = 8192  # items scored at a time where all are
+CHUNK = 8192  # items scored at a time where many are
+FEW = 0.01  # share of the items up to which those that a request allows are scored directly
 HEIGHT = 1.0  # width of the bonus among item vectors, see ``Searchable.of``
 
 
@@ -105,29 +107,22 @@ class Searchable:
         """The ``most`` best items of each request that the graph leads to.
 
         None that is unavailable or that its row of ``exclude`` names; ``scale_B`` multiplies the
-        widths of single requests.
+        widths of single requests. Where a request allows fewer items than a search would score,
+        or less than ``FEW`` of all, those are scored instead, without the graph.
         """
         users = self._users(requests)
-
-        def score(row_N: Array, item_N: Array) -> Array:
-            item = torch.from_numpy(item_N).long()
-            cuts = np.flatnonzero(np.diff(row_N, prepend=-1, append=-1))
-            parts = [
-                self._score(users[row_N[a]], item[a:z], self.row_IX.index_select(0, item[a:z]))
-                for a, z in pairwise(cuts.tolist())
-            ]
-            return torch.cat(parts).numpy()
-
-        return graph_search.search(
-            self.graph.graph,
-            score,
-            len(requests),
-            most,
-            effort,
-            allowed=self._allowed_bits,
-            exclude=None if exclude is None else (exclude.offsets.numpy(), exclude.values.numpy()),
-            scale_B=scale_B,
-        )
+        scale_B = np.ones(len(requests)) if scale_B is None else scale_B
+        least_B = np.maximum(FEW * len(self.available_I), self._least(effort, scale_B))
+        few_B = self._num_allowed(len(users), exclude) <= least_B
+        rows, other = np.flatnonzero(~few_B), np.flatnonzero(few_B)
+        if not len(other):
+            return self._walk(users, most, effort, exclude, scale_B)
+        direct = joined([self._direct(users[b], most, _row(exclude, b)) for b in other.tolist()])
+        if not len(rows):
+            return direct
+        left = None if exclude is None else exclude.take_rows(torch.from_numpy(rows))
+        walked = self._walk([users[b] for b in rows], most, effort, left, scale_B[rows])
+        return interleaved(walked, direct, few_B)
 
     @torch.inference_mode()
     def exhaustive(self, requests: Requests, most: int, exclude: Ragged | None = None) -> Found:
@@ -135,29 +130,23 @@ class Searchable:
 
         Items are read in order, without a gather, ``CHUNK`` at a time.
         """
-        users, begun = self._users(requests), time.perf_counter()
-        size, wanted = len(self.available_I), min(most, len(self.available_I))
-        every, items, scores = torch.arange(size), list[Tensor](), list[Tensor]()
-        for b, one in enumerate(users):
-            parts = [
-                self._score(one, every[a : a + CHUNK], self.row_IX[a : a + CHUNK])
-                for a in range(0, size, CHUNK)
-            ]
-            score_I = torch.cat(parts).masked_fill_(~self._allowed, -torch.inf)
-            score_I.nan_to_num_(-torch.inf, -torch.inf, -torch.inf)
+        parts: list[Found] = []
+        for b, one in enumerate(self._users(requests)):
+            begun = time.perf_counter()
+            score_I = self._all(one).masked_fill_(~self._allowed, -torch.inf)
             if exclude is not None:
                 score_I[exclude[b]] = -torch.inf
-            top = score_I.topk(wanted)
-            found = top.values.isfinite()
-            items.append(top.indices[found].int())
-            scores.append(top.values[found])
-        return Found(
-            torch.cat(items).numpy() if items else np.zeros(0, np.int32),
-            torch.cat(scores).numpy() if scores else np.zeros(0, np.float32),
-            np.cumsum([0, *map(len, items)], dtype=np.int64),
-            np.full(len(users), size, np.int64),
-            Spent(0.0, time.perf_counter() - begun, 0.0),
-        )
+            parts.append(best(score_I, self._every, most, begun))
+        return joined(parts)
+
+    @torch.inference_mode()
+    def scores(self, requests: Requests) -> graph_search.Score:
+        """Make the user part; what is returned scores items, ``(row_N, item_N) -> score_N``."""
+        return self._scores(self._users(requests))
+
+    def relinked(self, graph: ItemGraph.Config) -> Searchable:
+        """The same under another graph."""
+        return replace(self, graph=graph.build(placed(self.vector_IV, self.height_I)))
 
     @torch.inference_mode()
     def grown(self, available_I: Tensor) -> Searchable:
@@ -189,14 +178,77 @@ class Searchable:
     def _allowed_bits(self) -> Array:
         return graph_search.pack(self._allowed.numpy())
 
+    @cached_property
+    def _some(self) -> Tensor:  # int64, the items that are available
+        return torch.nonzero(self._allowed)[:, 0]
+
+    @cached_property
+    def _every(self) -> Tensor:
+        return torch.arange(len(self.available_I))
+
+    def _num_allowed(self, size: int, exclude: Ragged | None) -> Array:  # (B,)
+        """At least so many items that each request may get: of those it excludes all count."""
+        excluded_B = 0 if exclude is None else exclude.lengths.numpy()
+        return np.full(size, len(self._some)) - excluded_B
+
+    def _least(self, effort: Effort, scale_B: Array) -> Array:  # (B,)
+        """About as many items as a search scores at the very least."""
+        levels = self.graph.graph.levels
+        width = sum(effort.of(level)[0] for level in range(len(levels) - 1))
+        return len(levels[-1].nodes) + width * scale_B
+
     def _users(self, requests: Requests) -> list[Any]:
         if not len(requests):
             return []
         users = self.scorer.users(requests, self.vector_IV, self.row_IX.dtype)
         return [users.one(b) for b in range(len(requests))]
 
-    def _score(self, one: Any, item_N: Tensor, row_NX: Tensor) -> Tensor:  # (N,)
+    def _scores(self, users: list[Any]) -> graph_search.Score:
+        @torch.inference_mode()
+        def score(row_N: Array, item_N: Array) -> Array:
+            item = torch.from_numpy(item_N)
+            cuts = np.flatnonzero(np.diff(row_N, prepend=-1, append=-1))
+            parts = [self._score(users[row_N[a]], item[a:z]) for a, z in pairwise(cuts.tolist())]
+            return torch.cat(parts).numpy()
+
+        return score
+
+    def _walk(
+        self, users: list[Any], most: int, effort: Effort, exclude: Ragged | None, scale_B: Array
+    ) -> Found:
+        return graph_search.search(
+            self.graph.graph,
+            self._scores(users),
+            len(users),
+            most,
+            effort,
+            allowed=self._allowed_bits,
+            exclude=None if exclude is None else (exclude.offsets.numpy(), exclude.values.numpy()),
+            scale_B=scale_B,
+        )
+
+    def _direct(self, one: Any, most: int, exclude_X: Tensor | None) -> Found:
+        """The best of the items that a request allows, all of them scored."""
+        begun, item_N = time.perf_counter(), self._some
+        if exclude_X is not None:
+            item_N = item_N[~torch.isin(item_N, exclude_X)]
+        parts = [self._score(one, item) for item in item_N.split(CHUNK)]
+        return best(torch.cat(parts), item_N, most, begun)
+
+    def _score(self, one: Any, item_N: Tensor) -> Tensor:  # (N,)
+        row_NX = self.row_IX.index_select(0, item_N)
+        item_N = item_N.long()
         return self.scorer.cross(one, item_N, row_NX) + self.bonus_I[item_N]
+
+    def _all(self, one: Any) -> Tensor:  # (I,)
+        size = len(self.available_I)
+        cuts = [slice(a, min(a + CHUNK, size)) for a in range(0, size, CHUNK)]
+        parts = [self.scorer.cross(one, self._every[c], self.row_IX[c]) for c in cuts]
+        return torch.cat(parts).add_(self.bonus_I)
+
+
+def _row(exclude: Ragged | None, b: int) -> Tensor | None:
+    return None if exclude is None else exclude[b]
 
 
 def placed(vector_IV: Tensor, height_I: Tensor) -> Tensor:  # (I, V or V + 1)

@@ -235,6 +235,19 @@ class FoilRetriever:
         """The same, searched harder or less hard; the bundle keeps it."""
         return FoilRetriever(self._config, self._scorer, self.catalogue, effort)
 
+    @property
+    def links(self) -> int:
+        """Of an item on the coarser levels of the graph, half of those on the finest."""
+        return self.catalogue.graph.graph.levels[0].neighbours.shape[1] // 2
+
+    def relinked(self, links: int) -> FoilRetriever:
+        """The same along a graph of so many links; the bundle keeps it."""
+        if links == self.links:
+            return self
+        graph = self._config.graph.model_copy(update={"links": links})
+        catalogue = self.catalogue.relinked(graph)
+        return FoilRetriever(self._config, self._scorer, catalogue, self.effort)
+
     def recount(self, samples: Samples) -> FoilRetriever:
         """The same scorer with what is popular at the end of the validation period."""
         if self._config.popularity is None:
