@@ -76,7 +76,7 @@ def without_states(service):
     cascade, settings = service.shelf.cascade, service.settings
     other = Service(
         cascade,
-        service._allocator,
+        service.steering.allocator,
         service.log,
         service.store,
         settings,

@@ -27,38 +27,38 @@ class Steering:
 
     def __init__(self, allocator: Allocator, fallback: Mapping[str, int] | None = None) -> None:
         """``fallback`` is the plan to serve by; without one, failures are the caller's."""
-        self._allocator, self._fallback = allocator, fallback
+        self.allocator, self._fallback = allocator, fallback
         self.failures: Counter[str] = Counter()
         self._complained_s = -COMPLAIN_S
 
     @property
     def revise(self) -> Revise | None:
         """The allocator's second look, if it takes one."""
-        return self._revise if isinstance(self._allocator, Reviser) else None
+        return self._revise if isinstance(self.allocator, Reviser) else None
 
     def plan(self, requests: Requests) -> Plan:
         """The allocator's plan, or the fallback."""
         if self._fallback is None:
-            return self._allocator.plan(requests)
+            return self.allocator.plan(requests)
         try:
-            return self._allocator.plan(requests)
+            return self.allocator.plan(requests)
         except Exception:
             self._failed("plan")
             return Plan.constant(self._fallback, len(requests))
 
     def observe(self, trace: Trace) -> None:
         """Let the allocator see what the cascade did."""
-        self._try("observe", lambda: self._allocator.observe(trace))
+        self._try("observe", lambda: self.allocator.observe(trace))
 
     def steer(self, status: Status) -> None:
         """Tell the allocator how the system stands, if it heeds that."""
-        allocator = self._allocator
+        allocator = self.allocator
         if isinstance(allocator, Steerable):
             self._try("steer", lambda: allocator.steer(status))
 
     def state(self) -> State:
         """What the allocator tells of itself; nothing if it has nothing to tell."""
-        allocator = self._allocator
+        allocator = self.allocator
         told: dict[str, float | Mapping[str, float]] = {}
         if isinstance(allocator, Steerable):
             self._try("state", lambda: told.update(allocator.state()))
@@ -66,13 +66,13 @@ class Steering:
 
     def close(self) -> None:
         """Let the allocator write what it has left."""
-        allocator = self._allocator
+        allocator = self.allocator
         if isinstance(allocator, Fitted):
             self._try("close", allocator.close)
 
     def _revise(self, plan: Plan, statistics: Statistics) -> Plan:
         revised = [plan]
-        allocator = self._allocator
+        allocator = self.allocator
         if isinstance(allocator, Reviser):
             self._try("revise", lambda: revised.append(allocator.revise(plan, statistics)))
         quota = revised[-1].quota
