@@ -20,7 +20,7 @@ types: $(READY)
 	$(VENV)/bin/pyright --pythonpath $(PYTHON)
 
 unit: $(READY) redis
-	$(PYTHON) -m pytest
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 # the law of behaviour stores runs on a real server where there is one, else on the tests' own
 redis:

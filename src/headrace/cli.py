@@ -59,7 +59,7 @@ def ingest(
         highlight=False,
     )
     for note in m.notes:
-        console.print(f"  note: {note}", highlight=False)
+        console.print(f"  note: {note}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -102,8 +102,8 @@ def demo(
     _train(run, steps)
     path = _evaluate(run, steps)
     show_recommendations(run, console, users=users)
-    console.print(f"\nserve it:  headrace serve {run.folder}", highlight=False)
-    console.print(f"took {sum(steps.seconds.values()):.0f} s", highlight=False)
+    console.print(f"\nserve it:  headrace serve {run.folder}", highlight=False, soft_wrap=True)
+    console.print(f"took {sum(steps.seconds.values()):.0f} s", highlight=False, soft_wrap=True)
     print(f"report: {path}")
 
 
@@ -184,7 +184,11 @@ def init(
         raise HeadraceError(f"{output}: exists already; choose another name or remove it")
     else:
         output.write_text(text)
-        console.print(f"{output}: written; edit it, then `headrace demo {output}`", highlight=False)
+        console.print(
+            f"{output}: written; edit it, then `headrace demo {output}`",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @app.command()
@@ -219,7 +223,7 @@ def _train(run: Run, steps: Steps, *, resume: bool = False) -> None:
             return
     with steps("bundle"):
         bundle = pipeline.save(run, trainer, parts, steps.seconds)
-    console.print(f"{run.bundle_path}: version {bundle.version}", highlight=False)
+    console.print(f"{run.bundle_path}: version {bundle.version}", highlight=False, soft_wrap=True)
 
 
 def _evaluate(run: Run, steps: Steps, against: str | None = None) -> Path:

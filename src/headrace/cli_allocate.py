@@ -35,8 +35,8 @@ def profile(
         on = [name for name in opened.cascade.channels if wide[name]]
         ranked = wide["preranking"] * wide.get("ranking", 1)
         told = f"{cpu:7.2f} ms CPU {wall:7.2f} ms  {ranked:4d} ranked  {' '.join(on)}"
-        console.print(told, highlight=False)
-    console.print(f"{opened.folder}: {len(actions)} plans", highlight=False)
+        console.print(told, highlight=False, soft_wrap=True)
+    console.print(f"{opened.folder}: {len(actions)} plans", highlight=False, soft_wrap=True)
 
 
 @allocate.command("replay")

@@ -58,7 +58,9 @@ def tune(
     tuned = tune(retriever, validation(samples, requests), recall, most, links or [])
     written = rewrite(opened.bundle_path, bundle, {f"channel.{name}": tuned.retriever.arrays()})
     console.print(_table(tuned))
-    console.print(f"{opened.bundle_path}: version {written.version}", highlight=False)
+    console.print(
+        f"{opened.bundle_path}: version {written.version}", highlight=False, soft_wrap=True
+    )
 
 
 def _check(recall: float, links: list[int], most: int, requests: int) -> None:

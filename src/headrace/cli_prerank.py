@@ -52,8 +52,10 @@ def select(
     base = opened.folder / "prerank_select"
     base.with_suffix(".json").write_text(json.dumps(found.plain()))
     trade_off(found.trials, found.best).savefig(base.with_suffix(".svg"))
-    console.print(f"plot: {base}.svg", highlight=False)
-    console.print("write under [preranking], then `headrace train`:", highlight=False)
+    console.print(f"plot: {base}.svg", highlight=False, soft_wrap=True)
+    console.print(
+        "write under [preranking], then `headrace train`:", highlight=False, soft_wrap=True
+    )
     print(found.settings)
 
 
@@ -109,8 +111,12 @@ def _print_slimmed(done: Slimmed, stage: str) -> None:
         ms = (f"{x:.2f}" for x in (speed.ms, speed.features_ms, speed.score_ms))
         table.add_row(name, f"{gauc:.4f}", f"{speed.rows_per_s:,.0f}", *ms)
     console.print(table)
-    console.print(f"left of the measured cost: {done.cost_left:.0%}", highlight=False)
-    console.print(f"dropped: {', '.join(done.dropped) or 'no group'}", highlight=False)
+    console.print(
+        f"left of the measured cost: {done.cost_left:.0%}", highlight=False, soft_wrap=True
+    )
+    console.print(
+        f"dropped: {', '.join(done.dropped) or 'no group'}", highlight=False, soft_wrap=True
+    )
     for key, value in done.settings.items():
-        console.print(f"{key} = {json.dumps(value)}", highlight=False, markup=False)
-    console.print(f"bundle: version {done.version}", highlight=False)
+        console.print(f"{key} = {json.dumps(value)}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"bundle: version {done.version}", highlight=False, soft_wrap=True)

@@ -44,7 +44,7 @@ def load(
             message = f"{kept.load():,} keys written"
         else:
             message = "nothing to do: this kind of store reads the log in place"
-    console.print(message, highlight=False)
+    console.print(message, highlight=False, soft_wrap=True)
 
 
 @store.command("stats")
@@ -89,4 +89,4 @@ def export(
         events.write_parquet(output)
     except OSError as error:
         raise HeadraceError(f"{output}: cannot be written ({error})") from None
-    console.print(f"{output}: {events.height:,} events", highlight=False)
+    console.print(f"{output}: {events.height:,} events", highlight=False, soft_wrap=True)

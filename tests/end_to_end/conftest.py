@@ -1,12 +1,16 @@
 """A shop's files, its configuration, and its cascade trained by the real command line."""
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from headrace import cli
 from tests import tiny
 
 HERE = Path(__file__).parent
@@ -25,6 +29,20 @@ def headrace(*arguments, check=True):
     if check:
         assert done.returncode == 0, done.stderr
     return done
+
+
+def refused(*arguments):
+    """What the command says to a mistake, run in this process: imports take seconds."""
+    said = io.StringIO()
+    with (
+        patch.object(sys, "argv", ["headrace", *map(str, arguments)]),
+        redirect_stderr(said),
+        redirect_stdout(io.StringIO()),
+        pytest.raises(SystemExit) as left,
+    ):
+        cli.main()
+    assert left.value.code == 2
+    return said.getvalue()
 
 
 class Shop:

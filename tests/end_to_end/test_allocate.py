@@ -10,7 +10,7 @@ from headrace.allocation.actions import Actions
 from headrace.allocation.policies.dcaf import Dcaf
 from headrace.serving.service import Service
 from headrace.serving.wire import Ask
-from tests.end_to_end.conftest import headrace
+from tests.end_to_end.conftest import headrace, refused
 
 
 @pytest.fixture(scope="module")
@@ -71,5 +71,5 @@ def _read(service):
 )
 def test_mistakes_are_one_line(allocated, command, message):
     run, _, _ = allocated
-    done = headrace(*command, run, check=False)
-    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+    said = refused(*command, run)
+    assert message in said and len(said.splitlines()) == 1

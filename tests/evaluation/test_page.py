@@ -127,7 +127,7 @@ def without(report, path):
         (("seconds",), {"seconds"}),
         (("baselines",), set()),
     ],
-    ids=str,
+    ids=lambda part: part[0] if isinstance(part, tuple) else "",
 )
 def test_a_missing_stage_leaves_its_charts_and_tables_out(report, path, gone, undrawn):
     without(report, path)
