@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from typing import final
+from typing import TypeVar, final
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ RECENT_S = 5.0  # answers that a status tells of
 MOST = 5_000  # of them
 COMPLAIN_S = 10.0  # between two tracebacks
 State = Mapping[str, float | Mapping[str, float]]
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
@@ -38,13 +39,8 @@ class Steering:
 
     def plan(self, requests: Requests) -> Plan:
         """The allocator's plan, or the fallback."""
-        if self._fallback is None:
-            return self.allocator.plan(requests)
-        try:
-            return self.allocator.plan(requests)
-        except Exception:
-            self._failed("plan")
-            return Plan.constant(self._fallback, len(requests))
+        plan = self._try("plan", lambda: self.allocator.plan(requests))
+        return plan or Plan.constant(self._fallback or {}, len(requests))
 
     def observe(self, trace: Trace) -> None:
         """Let the allocator see what the cascade did."""
@@ -59,10 +55,9 @@ class Steering:
     def state(self) -> State:
         """What the allocator tells of itself; nothing if it has nothing to tell."""
         allocator = self.allocator
-        told: dict[str, float | Mapping[str, float]] = {}
-        if isinstance(allocator, Steerable):
-            self._try("state", lambda: told.update(allocator.state()))
-        return {**told, "failures": {name: float(n) for name, n in self.failures.items()}}
+        told = self._try("state", allocator.state) if isinstance(allocator, Steerable) else None
+        failures = {name: float(n) for name, n in self.failures.items()}
+        return {**(told or {}), "failures": failures}
 
     def close(self) -> None:
         """Let the allocator write what it has left."""
@@ -71,28 +66,26 @@ class Steering:
             self._try("close", allocator.close)
 
     def _revise(self, plan: Plan, statistics: Statistics) -> Plan:
-        revised = [plan]
         allocator = self.allocator
         if isinstance(allocator, Reviser):
-            self._try("revise", lambda: revised.append(allocator.revise(plan, statistics)))
-        quota = revised[-1].quota
+            plan = self._try("revise", lambda: allocator.revise(plan, statistics)) or plan
+        quota = plan.quota
         enough_B = torch.maximum(quota["preranking"], quota["reranking"])  # to fill the slate
-        return Plan({**quota, "preranking": enough_B}, revised[-1].note)
+        return Plan({**quota, "preranking": enough_B}, plan.note)
 
-    def _try(self, name: str, work: Callable[[], object]) -> None:
+    def _try(self, name: str, work: Callable[[], T]) -> T | None:
+        """What the allocator answers; none, counted and told in the log, where it fails."""
         try:
-            work()
+            return work()
         except Exception:
             if self._fallback is None:
                 raise
-            self._failed(name)
-
-    def _failed(self, name: str) -> None:
-        self.failures[name] += 1
-        now_s = time.monotonic()
-        if now_s - self._complained_s >= COMPLAIN_S:
-            self._complained_s = now_s
-            logger.exception("the allocator failed to %s; the fixed plan serves", name)
+            self.failures[name] += 1
+            now_s = time.monotonic()
+            if now_s - self._complained_s >= COMPLAIN_S:
+                self._complained_s = now_s
+                logger.exception("the allocator failed to %s; the fixed plan serves", name)
+            return None
 
 
 @final
