@@ -18,3 +18,10 @@ def tiny_log(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_samples(tiny_log):
     return tiny.samples(tiny_log)
+
+
+@pytest.fixture(scope="session")
+def batch(tiny_samples):
+    """The candidates of the last 40 training requests, with their features; read-only."""
+    rows = tiny_samples.requests("train")[-40:]
+    return tiny_samples.batch(tiny_samples.draw(rows, seed=3))

@@ -36,12 +36,28 @@ def publish(folder: Path, written: Path, name: str) -> Path:
         shutil.rmtree(written)
     else:
         written.rename(final)
-    current = folder / "CURRENT"
-    previous = current.resolve().name if current.exists() else name
-    link = folder / f".current-{uuid.uuid4().hex[:8]}"
-    link.symlink_to(Path("versions") / name)
-    os.replace(link, current)
-    for version in (folder / "versions").iterdir():
-        if version.name not in {name, previous}:
-            shutil.rmtree(version, ignore_errors=True)
+    swap(folder, final)
     return final
+
+
+def swap(folder: Path, final: Path) -> None:
+    """Point CURRENT at ``final``; drop dead drafts and all but the version just replaced."""
+    current = folder / "CURRENT"
+    previous = current.resolve().name if current.exists() else final.name
+    link = folder / f".current-{uuid.uuid4().hex[:8]}"
+    sync_folder(folder / "versions")
+    link.symlink_to(Path("versions") / final.name)
+    os.replace(link, current)
+    sync_folder(folder)
+    for version in (folder / "versions").iterdir():  # readers may still map the previous one
+        if version.name not in {final.name, previous}:
+            shutil.rmtree(version, ignore_errors=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Make names that were just added or replaced survive a power cut."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -18,12 +18,6 @@ def build(kind, samples, seed=0):
     return Kinds(STAGES[0]).find(kind).Config().build(samples.space, TASKS)
 
 
-@pytest.fixture(scope="module")
-def batch(tiny_samples):
-    rows = tiny_samples.requests("train")[-40:]
-    return tiny_samples.batch(tiny_samples.draw(rows, seed=3))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 class TestEveryModel:
     def test_a_probability_for_every_candidate_and_task(self, kind, tiny_samples, batch):

@@ -45,22 +45,25 @@ def test_equals_the_formula(asked, mask, excluded, quota):
     flat = [e for row, _ in asked for e in sorted(row, key=lambda e: e[2])]
     place = np.full(ITEMS, -1, np.int32)
     place[POOL] = np.arange(len(POOL))
+    pool = affinity.Pool(
+        item_P=POOL,
+        log_share_P=LOG_SHARE,
+        place_I=place,
+        code_AI=CODES,
+        code_AP=np.ascontiguousarray(CODES[:, POOL]),
+        prior_AC=PRIOR,
+        type_mask=mask,
+        half_life_ms=HALF_LIFE,
+        lift=0.7,
+        shown_offsets=SHOWN_OFFSETS,
+        shown_S=SHOWN,
+    )
     offsets, item, score = affinity.rank(
+        pool,
         np.cumsum([0, *(len(row) for row, _ in asked)]),
         *(np.array([e[k] for e in flat], np.int64) for k in range(3)),
         np.full(size, NOW),
-        mask,
-        HALF_LIFE,
-        CODES,
-        PRIOR,
-        POOL,
-        place,
-        np.ascontiguousarray(CODES[:, POOL]),
-        LOG_SHARE,
-        0.7,
         np.array([shown for _, shown in asked]),
-        SHOWN_OFFSETS,
-        SHOWN,
         np.arange(size + 1) * len(excluded),
         np.array(sorted(excluded) * size, np.int64),
         np.full(size, quota),

@@ -24,12 +24,6 @@ def build(samples, seed=0, **settings):
     return Cold.Config.model_validate(settings, strict=False).build(samples.space, TASKS)
 
 
-@pytest.fixture(scope="module")
-def batch(tiny_samples):
-    rows = tiny_samples.requests("train")[-40:]
-    return tiny_samples.batch(tiny_samples.draw(rows, seed=3))
-
-
 @pytest.mark.parametrize("settings", CHOICES)
 class TestCold:
     def test_the_first_layer_made_ahead_is_the_first_layer(self, settings, tiny_samples, batch):

@@ -17,12 +17,6 @@ def build(samples, seed=0, tasks=TASKS, **settings):
     return Vector.Config(**{"dim": 16, **settings}).build(samples.space, tasks)
 
 
-@pytest.fixture(scope="module")
-def batch(tiny_samples):
-    rows = tiny_samples.requests("train")[-40:]
-    return tiny_samples.batch(tiny_samples.draw(rows, seed=3))
-
-
 @pytest.mark.parametrize("settings", CHOICES)
 class TestVector:
     def test_a_probability_for_every_candidate_and_task(self, settings, tiny_samples, batch):

@@ -16,12 +16,6 @@ LIFELONG = ("twin", "eta", "sdim", "sim")
 TASKS = ("click", "buy")
 
 
-@pytest.fixture(scope="module")
-def batch(tiny_samples):
-    rows = tiny_samples.requests("train")[-30:]
-    return tiny_samples.batch(tiny_samples.draw(rows, seed=3))
-
-
 def build(kind, samples, **settings):
     torch.manual_seed(0)
     return Kinds("headrace.ranking").find(kind).Config(**settings).build(samples.space, TASKS)

@@ -21,12 +21,6 @@ def build(samples, seed=0, **settings):
     return SIM.Config(**settings).build(samples.space, TASKS)
 
 
-@pytest.fixture(scope="module")
-def batch(tiny_samples):
-    rows = tiny_samples.requests("train")[-40:]
-    return tiny_samples.batch(tiny_samples.draw(rows, seed=3))
-
-
 def test_hits_are_the_users_events_in_the_category_before_the_request(tiny_samples, batch):
     log, hits = tiny_samples.log, batch.candidates.hits
     category_I = tiny_samples.space.catalogue.category

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, final
 import orjson
 
 from ..errors import DataError
+from ..files import sync_folder
 from .base import StoreError
 from .claim import claim
 
@@ -85,7 +86,7 @@ class Journal:
             self._cut()
         if self._size == 0:
             self.append(_head(kind))
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
 
     def _cut(self) -> None:
         """Take back what a failed write left, as well as the disk allows."""
@@ -146,12 +147,3 @@ def _parse(line: bytes) -> Any:
     if not line.endswith(b"\n") or crc != b"%08x" % zlib.crc32(payload):
         return None
     return orjson.loads(payload)
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a new file's name survive a power cut."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from ..allocation.compare import Curve, Outcome, Pool, headline
 from ..allocation.logged import Logged
 from . import drawing
 from .drawing import COLORS, FULL, HALF, SERIES, Chart
+from .page import template
 
 Array = NDArray[Any]
 KEYS = (*STAGES, *OPTIONAL)
@@ -40,14 +40,7 @@ def write_page(path: Path, name: str, actions: Actions, pool: Pool, logged: Logg
             _groups(pool, at, logged),
             _mix(actions, pool, at),
         ]
-    environment = Environment(
-        loader=PackageLoader("headrace.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("allocation.html.jinja").render(
+    page = template("allocation.html.jinja").render(
         version=__version__,
         name=name,
         requests=len(pool),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from .charts import charts
 from .structure import Cascade, Report
@@ -42,6 +42,17 @@ class Headline:
 
 def render(report: Report) -> str:
     """Write the page."""
+    return template("report.html.jinja").render(
+        report=report,
+        headlines=headlines(report),
+        sections=SECTIONS,
+        charts=charts(report),
+        tables=tables(report),
+    )
+
+
+def template(name: str) -> Template:
+    """A page of ours, to be filled; a value that it lacks is an error."""
     environment = Environment(
         loader=PackageLoader("headrace.evaluation"),
         autoescape=True,
@@ -49,14 +60,7 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html.jinja")
-    return page.render(
-        report=report,
-        headlines=headlines(report),
-        sections=SECTIONS,
-        charts=charts(report),
-        tables=tables(report),
-    )
+    return environment.get_template(name)
 
 
 def headlines(report: Report) -> list[Headline]:

@@ -20,6 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..files import swap
 
 Array = NDArray[Any]
 BLOCK_BYTES = 1 << 22
@@ -109,7 +110,7 @@ def next_version(path: Path) -> Generator[Draft, None, None]:
                 final = path / "versions" / draft.finish()
                 if not final.exists():
                     draft.path.rename(final)
-                _swap(path, final)
+                swap(path, final)
             finally:
                 draft.close()
     except OSError as error:
@@ -130,26 +131,3 @@ def _lock(path: Path) -> Generator[None, None, None]:
                 f"{path}: another ingest is writing this log; wait until it is done"
             ) from None
         yield
-
-
-def _swap(path: Path, final: Path) -> None:
-    """Point CURRENT at ``final``; drop dead drafts and all but the version just replaced."""
-    current = path / "CURRENT"
-    previous = current.resolve().name if current.exists() else final.name
-    link = path / f".current-{uuid.uuid4().hex[:8]}"
-    _sync_folder(path / "versions")
-    link.symlink_to(Path("versions") / final.name)
-    os.replace(link, current)
-    _sync_folder(path)
-    for version in (path / "versions").iterdir():  # readers may still map the previous one
-        if version.name not in {final.name, previous}:
-            shutil.rmtree(version, ignore_errors=True)
-
-
-def _sync_folder(path: Path) -> None:
-    """Make names that were just added or replaced survive a power cut."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from .. import config
 from ..data import Candidates, Ragged
 from ..ops import ragged, slate
 from ..ops.slate import Array
@@ -22,6 +23,20 @@ VALUE = "value"  # the score that orders the slate: column 0 of it
 UNKNOWN_CATEGORY = 0
 
 Count = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Capped(config.Config):
+    """What every re-ranker can be told."""
+
+    max_per_category: Count | None = None
+    """Items of one category at most, even if the slate comes out short. Default: no limit."""
+
+
+class Windowed(Capped):
+    """... and those that compare a candidate with what was chosen."""
+
+    window: Count | None = None
+    """How many of the items chosen last a candidate is compared with. Default: all."""
 
 
 class Catalogue(Protocol):

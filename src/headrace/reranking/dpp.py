@@ -8,11 +8,10 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from .. import config
 from ..data import Candidates, Requests
 from ..ops import slate
 from ..ops.slate import Array
-from ._base import Catalogue, Count, limit, rank, unit_vectors
+from ._base import Catalogue, Windowed, limit, rank, unit_vectors
 
 
 @final
@@ -28,16 +27,12 @@ class Dpp:
     short.
     """
 
-    class Config(config.Config):
+    class Config(Windowed):
         """Settings of Dpp."""
 
         kind: Literal["dpp"] = "dpp"
         alpha: float = Field(5.0, ge=0, le=100)
         """Weight of relevance against novelty: 0 ignores it, a large one is ``top``."""
-        window: Count | None = None
-        """How many of the items chosen last a candidate is compared with. Default: all."""
-        max_per_category: Count | None = None
-        """Items of one category at most, even if the slate comes out short. Default: no limit."""
 
         def build(self, catalogue: Catalogue) -> Dpp:
             """Make the re-ranker."""

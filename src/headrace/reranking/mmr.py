@@ -7,10 +7,9 @@ from typing import Literal, final
 from pydantic import Field
 from torch import Tensor
 
-from .. import config
 from ..data import Candidates, Requests
 from ..ops import slate
-from ._base import Catalogue, Count, limit, rank, unit_vectors
+from ._base import Catalogue, Windowed, limit, rank, unit_vectors
 
 
 @final
@@ -23,16 +22,12 @@ class Mmr:
     whose value is no finite number only fill places that nothing else can take.
     """
 
-    class Config(config.Config):
+    class Config(Windowed):
         """Settings of Mmr."""
 
         kind: Literal["mmr"] = "mmr"
         theta: float = Field(0.7, ge=0, le=1)
         """Share of relevance against novelty; 1 is ``top``."""
-        window: Count | None = None
-        """How many of the items chosen last a candidate is compared with. Default: all."""
-        max_per_category: Count | None = None
-        """Items of one category at most, even if the slate comes out short. Default: no limit."""
 
         def build(self, catalogue: Catalogue) -> Mmr:
             """Make the re-ranker."""

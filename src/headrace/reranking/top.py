@@ -6,22 +6,19 @@ from typing import Literal, final
 
 from torch import Tensor
 
-from .. import config
 from ..data import Candidates, Requests
 from ..ops import slate
-from ._base import Catalogue, Count, limit, rank
+from ._base import Capped, Catalogue, limit, rank
 
 
 @final
 class Top:
     """Sort by value."""
 
-    class Config(config.Config):
+    class Config(Capped):
         """Settings of Top."""
 
         kind: Literal["top"] = "top"
-        max_per_category: Count | None = None
-        """Items of one category at most, even if the slate comes out short. Default: no limit."""
 
         def build(self, catalogue: Catalogue) -> Top:
             """Make the re-ranker."""

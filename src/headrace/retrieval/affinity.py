@@ -134,22 +134,31 @@ class Leanings:
         """
         self.config, self._space, self._arrays = config, space, arrays
         self.reads_sequences = reads(config.history, config.skip)
+        known = {name: array.numpy() for name, array in arrays.items()}
         crossings = _crossings(config, space.schema)
-        item_P = arrays["item"].numpy()
-        code_AI = [
-            _codes(_crossed(space, crossed), arrays[f"value.{a}"].numpy())
-            for a, crossed in enumerate(crossings)
-        ]
-        self._code_AI = np.stack(code_AI)
-        self._code_AP = np.ascontiguousarray(self._code_AI[:, item_P])
-        self._place_I = np.full(len(space.catalogue), -1, np.int32)
-        self._place_I[item_P] = np.arange(len(item_P))
-        self._log_share_P = np.log(arrays["share"].numpy()).astype(np.float32)
-        shares = [arrays[f"value_share.{a}"].numpy() for a in range(len(crossings))]
-        self._prior_AC = np.full((len(shares), 1 + max(map(len, shares))), TINY, np.float32)
+        code_AI = np.stack(
+            [_codes(_crossed(space, c), known[f"value.{a}"]) for a, c in enumerate(crossings)]
+        )
+        place_I = np.full(len(space.catalogue), -1, np.int32)
+        place_I[known["item"]] = np.arange(len(known["item"]))
+        shares = [known[f"value_share.{a}"] for a in range(len(crossings))]
+        prior_AC = np.full((len(shares), 1 + max(map(len, shares))), TINY, np.float32)
         for a, share_C in enumerate(shares):
-            prior_C = float(arrays["mix"]) * share_C
-            self._prior_AC[a, 1 : 1 + len(share_C)] = np.maximum(prior_C, TINY)
+            prior_AC[a, 1 : 1 + len(share_C)] = np.maximum(float(known["mix"]) * share_C, TINY)
+        self._group_G = known["group"]
+        self._pool = affinity.Pool(
+            item_P=known["item"],
+            log_share_P=np.log(known["share"]).astype(np.float32),
+            place_I=place_I,
+            code_AI=code_AI,
+            code_AP=np.ascontiguousarray(code_AI[:, known["item"]]),
+            prior_AC=prior_AC,
+            type_mask=int(known["type_mask"]),
+            half_life_ms=config.leaning_days * DAY_MS,
+            lift=float(known["lift"]),
+            shown_offsets=known["shown_offsets"],
+            shown_S=known["shown"],
+        )
 
     @classmethod
     def count(
@@ -185,22 +194,11 @@ class Leanings:
 
     def retrieve(self, requests: Requests, quota_B: Tensor) -> Candidates:
         """The items of the pool with the highest scores."""
-        arrays = {name: array.numpy() for name, array in self._arrays.items()}
         return scored(
             *affinity.rank(
+                self._pool,
                 *past(requests, self.config.history),
-                int(arrays["type_mask"]),
-                self.config.leaning_days * DAY_MS,
-                self._code_AI,
-                self._prior_AC,
-                arrays["item"],
-                self._place_I,
-                self._code_AP,
-                self._log_share_P,
-                float(arrays["lift"]),
-                find(requests.group.numpy(), arrays["group"], default=-1),
-                arrays["shown_offsets"],
-                arrays["shown"],
+                find(requests.group.numpy(), self._group_G, default=-1),
                 *left_out(requests, self.config.skip),
                 quota_B.numpy(),
             )

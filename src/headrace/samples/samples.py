@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from ..features.build import Asked
 from ..features.encoders import Bucket
 from ..log import Log
 from ..ops import history, sampling
+from .batches import RankingBatches, RetrievalBatches
 from .config import SamplesConfig
 from .split import Split
 
@@ -346,68 +347,6 @@ class Samples:
         if not repeats.any():
             raise DataError("samples: no target event in the training period; move the split")
         return np.repeat(np.arange(len(repeats)), repeats)
-
-
-class _Batches:
-    """Requests of a part, shuffled anew each epoch; deterministic in (seed, epoch, step)."""
-
-    def __init__(self, samples: Samples, request: Array, size: int) -> None:
-        if not len(request):
-            raise DataError("samples: the training period has no request with a target event")
-        self._samples, self._request, self._size = samples, request, size
-
-    def __len__(self) -> int:
-        return -(-len(self._request) // self._size)
-
-    def _chunks(self, epoch: int, start: int) -> Iterator[tuple[Array, int]]:
-        seed = self._samples.seed * 1_000_003 + epoch
-        order = np.random.default_rng(seed).permutation(len(self._request))
-        for step in range(start, len(self)):
-            rows = order[step * self._size : (step + 1) * self._size]
-            yield np.sort(self._request[rows]), seed
-
-
-class RankingBatches(_Batches):
-    """Positives with sampled exposures and other negatives."""
-
-    def __init__(
-        self,
-        samples: Samples,
-        request: Array,
-        size: int,
-        hits: bool,
-        sequences: Collection[str] | None,
-    ) -> None:
-        super().__init__(samples, request, size)
-        self._hits, self._sequences = hits, sequences
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, from step ``start`` on."""
-        for request_B, seed in self._chunks(epoch, start):
-            drawn = self._samples.draw(request_B, seed=seed)
-            yield self._samples.batch(drawn, hits=self._hits, sequences=self._sequences)
-
-
-class RetrievalBatches(_Batches):
-    """Positives and a shared pool of negatives."""
-
-    def __init__(
-        self,
-        samples: Samples,
-        request: Array,
-        size: int,
-        pool: int,
-        sequences: Collection[str] | None,
-    ) -> None:
-        super().__init__(samples, request, size)
-        self._pool, self._sequences = pool, sequences
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, from step ``start`` on."""
-        for request_B, seed in self._chunks(epoch, start):
-            yield self._samples.positives_batch(
-                request_B, seed=seed, pool=self._pool, sequences=self._sequences
-            )
 
 
 def _mask(types: tuple[str, ...], log: Log) -> int:

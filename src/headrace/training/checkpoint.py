@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
+from ..files import sync_folder
 
 FILE = "checkpoint.pt"
 FORMAT = 1
@@ -33,18 +34,9 @@ def save(directory: Path, state: Mapping[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
-        _sync(directory)
+        sync_folder(directory)
     except (OSError, RuntimeError) as error:  # torch wraps what its file raises
         raise DataError(f"{path}: checkpoint cannot be written ({_reason(error)})") from error
-
-
-def _sync(directory: Path) -> None:
-    """Make a rename durable."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _reason(error: BaseException) -> str:
