@@ -103,11 +103,18 @@ def test_packed_rows_are_the_padded_ones(age_dim):
     padded = made(target, event[at], age[at], real)
     packed = made.packed(target, event, age, Rows(start, length))
     torch.testing.assert_close(packed, padded)
+    with torch.inference_mode():
+        fused = made.packed(target, event, age, Rows(start, length))
+    torch.testing.assert_close(fused, padded.detach())
     grads = [torch.autograd.grad(out.square().sum(), event)[0] for out in (packed, padded)]
     torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-4)
 
 
 def test_packed_without_any_event():
     made, none = unit(), torch.zeros(2, dtype=torch.int64)
-    out = made.packed(torch.randn(2, 4), torch.zeros(0, 4), none[:0], Rows(none, none))
+    nothing = torch.randn(2, 4), torch.zeros(0, 4), none[:0], Rows(none, none)
+    with torch.inference_mode():
+        fused = made.packed(*nothing)
+    torch.testing.assert_close(fused, made.nothing.detach().expand_as(fused))
+    out = made.packed(*nothing)
     assert torch.equal(out, made.nothing.expand(2, -1))

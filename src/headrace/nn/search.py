@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import Ragged
-from ..ops import ragged
+from ..ops import ragged, row_attention
 from ..ops.target_attention import Rows
 from .age import NUM_AGES
 from .embedder import INITIAL_SD
@@ -196,6 +197,8 @@ class ExactSearchUnit(nn.Module):
         self.centre.follow(target_ND)
         z_EZ, key_EHD = self._events(event_ED, age_E)
         query_NHD = self._queries(target_ND)
+        if not torch.is_grad_enabled() and z_EZ.device.type == "cpu":
+            return self._fused(query_NHD, key_EHD, z_EZ, age_E, rows)
         offsets = torch.cat([rows.length_N.new_zeros(1), rows.length_N.cumsum(0)])
         row_P = ragged.rows_of(offsets, int(offsets[-1]))
         at_P = rows.start_N[row_P] + torch.arange(len(row_P)) - offsets[:-1][row_P]
@@ -203,6 +206,27 @@ class ExactSearchUnit(nn.Module):
         logit_PH = self._logits(cosine_PH, age_E[at_P])
         interest_NX = attend_rows(logit_PH, z_EZ.index_select(0, at_P), offsets)
         return torch.where(rows.length_N.unsqueeze(1) > 0, interest_NX, self.nothing)
+
+    def _fused(
+        self, query_NHD: Tensor, key_EHD: Tensor, z_EZ: Tensor, age_E: Tensor, rows: Rows
+    ) -> Tensor:  # (N, width)
+        """The same without gradients, a head a pass: no pair leaves the cache."""
+        bias_EH = self._logits(key_EHD.new_zeros(len(age_E), self.heads), age_E)
+        value, start, length = z_EZ.numpy(), rows.start_N.numpy(), rows.length_N.numpy()
+        nothing_HX = self.nothing.detach().unflatten(0, (self.heads, -1))
+        parts = [
+            row_attention.attend(
+                (self.sharpness[head] * query_NHD[:, head]).numpy(),
+                key_EHD[:, head].contiguous().numpy(),
+                bias_EH[:, head].contiguous().numpy(),
+                value,
+                start,
+                length,
+                nothing_HX[head].numpy(),
+            )
+            for head in range(self.heads)
+        ]
+        return torch.from_numpy(np.concatenate(parts, axis=1))
 
     def _events(self, event_XD: Tensor, age_X: Tensor) -> tuple[Tensor, Tensor]:
         """What is summed, ``(..., Z)``, and keys of length 1, ``(..., H, D)``."""
