@@ -18,16 +18,16 @@ def line_of(text, part):
 
 MISTAKES = {  # what to write instead of what -> message, {line} being that of the second
     "unknown key": (
-        'kind = "dien"',
-        'kind = "dien"\nhiden = [32, 16]',
+        'kind = "sim"',
+        'kind = "sim"\nhiden = [32, 16]',
         "hiden",
         "shop.toml:{line}: ranking.hiden: no such setting; did you mean 'hidden'?",
     ),
     "unknown kind": (
-        'kind = "dien"',
-        'kind = "dienn"',
-        'kind = "dienn"',
-        "shop.toml:{line}: ranking.kind: no such kind 'dienn'; did you mean 'dien'?",
+        'kind = "sim"',
+        'kind = "simm"',
+        'kind = "simm"',
+        "shop.toml:{line}: ranking.kind: no such kind 'simm'; did you mean 'sim'?",
     ),
     "text for a number": (
         "[ranking]",
@@ -93,7 +93,7 @@ def test_mistakes_are_told_in_the_users_terms(name):
 def test_the_example_is_right():
     app = load(EXAMPLE, App)
     assert app.name == "complete_journey"
-    assert app.ranking.kind == "dien"
+    assert app.ranking.kind == "sim"
     assert app.schema_.dim_of("item") == 32
 
 
@@ -121,9 +121,10 @@ class Own(Ranker):
     (package / "__init__.py").touch()
     (tmp_path / "own_ranker.py").rename(package / "own_ranker.py")
     monkeypatch.syspath_prepend(str(tmp_path))
-    text = GOOD.replace('kind = "dien"', 'kind = "ours.own_ranker"\ndepth = 5', 1)
-    for line in ('attend = ["item", "category", "type"]', 'history = "recent"', "alpha = 0 "):
-        text = text.replace(line, "# ", 1)
+    text = GOOD.replace('kind = "sim"', 'kind = "ours.own_ranker"\ndepth = 5', 1)
+    settings = 'attend = ["item", "category", "type"]', 'history = "recent"', "attention = [16]"
+    for line in (*settings, "interval_dim = 0"):
+        text = text.replace(line, "", 1)
     assert parse(text, App).ranking.depth == 5
     with pytest.raises(ConfigError, match="no such module"):
         parse(text.replace("ours.own_ranker", "ours.none"), App)

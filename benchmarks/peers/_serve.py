@@ -3,6 +3,7 @@
 Orders come by stdin, answers go by a pipe of their own, so that what a library prints spoils none.
 
 {"do": "time", "size": 1024, "seconds": 2}   -> {"samples": .., "seconds": ..}
+{"do": "time", .., "whole": true}            -> the same, assembling batches included
 {"do": "fit", "size": 1024, "epochs": 2}     -> {"auc": .., "seconds": ..}
 {"do": "memory"}                             -> {"peak_mb": ..}
 """
@@ -32,8 +33,11 @@ class Contender(Protocol):
     """``equal``: whether its network is the one asked for; ``notes``: what was overridden or
     differs."""
 
-    def train(self, rows: Array, size: int) -> float:
-        """Learn from some samples in batches of ``size``; return the seconds that count."""
+    def train(self, rows: Array, size: int, *, whole: bool) -> float:
+        """Learn from some samples in batches of ``size``; return the seconds that count.
+
+        whole: assembling batches counts.
+        """
         ...
 
     def predict(self, rows: Array) -> Array:
@@ -42,7 +46,7 @@ class Contender(Protocol):
 
 
 class Stepper:
-    """A contender that is handed one batch at a time, ready made: assembling it does not count."""
+    """A contender that is handed one batch at a time, ready made."""
 
     def batch(self, rows: Array) -> Any:
         """Whatever ``step`` takes."""
@@ -52,8 +56,9 @@ class Stepper:
         """One step of its own training loop."""
         raise NotImplementedError
 
-    def train(self, rows: Array, size: int) -> float:
+    def train(self, rows: Array, size: int, *, whole: bool) -> float:
         """See Contender."""
+        assert not whole
         spent = 0.0
         for start in range(0, len(rows), size):
             batch = self.batch(rows[start : start + size])
@@ -99,14 +104,14 @@ def _obey(
         return {"peak_mb": peak_mb()}
     if order["do"] == "fit":
         spent = sum(
-            contender.train(rng.permutation(data.train), order["size"])
+            contender.train(rng.permutation(data.train), order["size"], whole=False)
             for _ in range(order["epochs"])
         )
         return {"auc": _judge(contender, data), "seconds": spent}
     samples, spent, steps = 0, 0.0, 1
     while spent < order["seconds"]:
         rows = rng.choice(data.train, min(steps * order["size"], data.num_train), replace=False)
-        spent += contender.train(rows, order["size"])
+        spent += contender.train(rows, order["size"], whole=order.get("whole", False))
         samples += len(rows)
         steps = max(1, round((order["seconds"] - spent) * samples / spent / order["size"]))
     return {"samples": samples, "seconds": spent}

