@@ -25,7 +25,8 @@ T = TypeVar("T")
 def parser(about: str | None) -> argparse.ArgumentParser:
     """A command line with ``--save``; add the benchmark's own options to it."""
     made = argparse.ArgumentParser(description=about)
-    made.add_argument("--save", action="store_true", help="keep the line in benchmarks/results")
+    kept = "keep the line in benchmarks/results, as NAME.json if other settings have a file already"
+    made.add_argument("--save", nargs="?", const="", metavar="NAME", help=kept)
     return made
 
 
@@ -71,14 +72,17 @@ def times_ms(work: Callable[[], object], repeats: int) -> list[float]:
     return times
 
 
-def finish(name: str, figures: Mapping[str, Any], *, save: bool) -> None:
-    """Print the figures as the last line; with ``save`` also write results/NAME.json."""
+def finish(name: str, figures: Mapping[str, Any], *, save: str | None) -> None:
+    """Print the figures as the last line; unless ``save`` is None also write results/NAME.json.
+
+    NAME is ``save``, or the benchmark's own where that is empty.
+    """
     line = json.dumps(
         {"benchmark": name, **figures, "commit": _commit(), "machine": machine()}, sort_keys=False
     )
-    if save:
+    if save is not None:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(line + "\n")
+        (RESULTS / f"{save or name}.json").write_text(line + "\n")
     print(line, flush=True)
 
 
