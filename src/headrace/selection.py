@@ -16,10 +16,12 @@ import torch
 from .bundle import Bundle
 from .costing import Request
 from .data import Candidates, Requests
+from .distillation import Teaching
 from .errors import ConfigError
 from .evaluation import lists, metrics
+from .learning import Judge, learn, some
 from .nn.pointwise import Pointwise
-from .pipeline import Judge, Step, learn, retrieve, some
+from .pipeline import Step, retrieve
 from .preranking.cold import Cold
 from .run import Run
 from .samples import Samples
@@ -85,12 +87,28 @@ def select(
         sizes = checked(sizes, len(known))
         judge, request = Judge(samples), Request.of(samples)
         asked = list(_asked(cascade, app.allocation.quota, samples))
+        quota = app.allocation.quota
+
+    def find(requests: Requests) -> Candidates:
+        found = retrieve(cascade.channels, requests, quota)
+        return cascade.merge.merge(found, torch.full((len(requests),), quota["retrieval"]))
+
+    teaching = None
+    if config.distill is not None:
+        with step("teacher"):
+            space = samples.space
+            teaching = Teaching.prepared(
+                app, samples, trainer, judge, lambda: bundle.ranker("ranking", space), find
+            )
 
     def trained(settings: Cold.Config, name: str) -> Cold:
         with step(name):
             torch.manual_seed(app.seed)
             model = settings.build(samples.space, app.samples.tasks)
-            learn(model, app.prerank_training, samples, trainer, judge, f"select.{name}")
+            if teaching is not None:
+                teaching.learn(model, f"select.{name}")
+            else:
+                learn(model, app.prerank_training, samples, trainer, judge, f"select.{name}")
             return model
 
     whole = trained(every, "all groups")

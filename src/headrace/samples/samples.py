@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -19,7 +19,8 @@ from ..features import FeatureBuilder, FeatureSpace
 from ..features.build import Asked
 from ..features.encoders import Bucket
 from ..log import Log
-from ..ops import history, sampling
+from ..ops import groups, history, sampling
+from .batches import RankingBatches, RetrievalBatches
 from .config import SamplesConfig
 from .split import Split
 
@@ -172,24 +173,55 @@ class Samples:
         }
         stands_for = 1 / max(wanted.keep_exposures, 1e-12)
         weight = np.where(origin == sampling.EXPOSURE, stands_for, 1.0).astype(np.float32)
-        rate = np.where(
-            on_show, wanted.keep_exposures, self._extra_rate(request_B, offsets, item, counts)
-        )
         drawn = Drawn(
             request_B,
             Ragged(torch.from_numpy(item), torch.from_numpy(offsets)),
             labels,
             torch.from_numpy(on_show),
             torch.from_numpy(weight),
-            torch.from_numpy(np.log(np.maximum(rate, 1e-9)).astype(np.float32)),
+            self._log_rate(request_B, offsets, item, on_show),
         )
         return _exposures(drawn) if exposures_only else drawn
 
-    def _extra_rate(
-        self, request_B: Array, offsets: Array, item_N: Array, counts: tuple[int, int, int]
-    ) -> Array:
+    def add(self, drawn: Drawn, more: Ragged) -> tuple[Drawn, Tensor]:
+        """Put candidates without labels behind those drawn, and tell which they are, ``(N,) bool``.
+
+        ``more`` has a row a request; items that were drawn are not added again. Their labels say 0,
+        their rates are those of negatives, so that odds mean the same of all.
+        """
+        fresh = torch.nonzero(~more.within(drawn.item))[:, 0]
+        more = Candidates(more).take(fresh).item_id
+        row_N = torch.cat([drawn.item.row, more.row])
+        order_N = row_N.argsort(stable=True)
+        item_N = torch.cat([drawn.item.values, more.values])[order_N]
+        item = Ragged.sized(item_N, drawn.item.lengths + more.lengths)
+        added_N = order_N >= len(drawn.item.values)
+        groups_B = np.asarray(self.log.request("group"))[drawn.request]
+        offsets, shown = self.log.exposure("offsets"), self.log.exposure("item")
+        of_N = groups_B[item.row.numpy()]
+        on_show_N = groups.find(offsets, shown, of_N, item_N.numpy()) >= 0
+        none = torch.zeros(len(more.values))
+        return Drawn(
+            drawn.request,
+            item,
+            {task: torch.cat([label, none])[order_N] for task, label in drawn.labels.items()},
+            torch.from_numpy(on_show_N),
+            torch.cat([drawn.weight, none + 1])[order_N],
+            self._log_rate(drawn.request, item.offsets.numpy(), item_N.numpy(), on_show_N),
+        ), added_N
+
+    def _log_rate(
+        self, request_B: Array, offsets: Array, item_N: Array, on_show_N: Array
+    ) -> Tensor:
+        """Log of the rate at which each item is drawn as a negative of its request, ``(N,)``."""
+        extra_N = self._extra_rate(request_B, offsets, item_N)
+        rate_N = np.where(on_show_N, self.config.negatives.keep_exposures, extra_N)
+        return torch.from_numpy(np.log(np.maximum(rate_N, 1e-9)).astype(np.float32))
+
+    def _extra_rate(self, request_B: Array, offsets: Array, item_N: Array) -> Array:
         """Probability that an item not on show is among a request's extras, ``(N,)``."""
-        uniform, frequency, of_history = counts
+        wanted = self.config.negatives
+        uniform, frequency, of_history = wanted.uniform, wanted.frequency, wanted.history
         expected_N = (
             uniform / max(self.log.manifest.num_items - 1, 1)
             + frequency * self._popular_share[item_N]
@@ -226,7 +258,7 @@ class Samples:
         """
         requests = self.features(drawn.request, sequences)
         given = Candidates(drawn.item, self._privileged(drawn))
-        found = self.builder.candidates(requests, given, self.store, hits=hits)
+        found = self.builder.in_training(requests, given, self.store, hits=hits)
         return Batch(
             requests,
             found,
@@ -240,7 +272,7 @@ class Samples:
         """What is known of a candidate only after the event; serving has no way to compute it."""
         schema, log = self.space.schema, self.log
         out: dict[str, Tensor] = {}
-        for name in schema.names("privileged"):
+        for name in filter(self.space.told_by_events, schema.names("privileged")):
             encoder = self.space.encoders[name]
             assert isinstance(encoder, Bucket)
             numbers = sampling.values_of(
@@ -346,68 +378,6 @@ class Samples:
         if not repeats.any():
             raise DataError("samples: no target event in the training period; move the split")
         return np.repeat(np.arange(len(repeats)), repeats)
-
-
-class _Batches:
-    """Requests of a part, shuffled anew each epoch; deterministic in (seed, epoch, step)."""
-
-    def __init__(self, samples: Samples, request: Array, size: int) -> None:
-        if not len(request):
-            raise DataError("samples: the training period has no request with a target event")
-        self._samples, self._request, self._size = samples, request, size
-
-    def __len__(self) -> int:
-        return -(-len(self._request) // self._size)
-
-    def _chunks(self, epoch: int, start: int) -> Iterator[tuple[Array, int]]:
-        seed = self._samples.seed * 1_000_003 + epoch
-        order = np.random.default_rng(seed).permutation(len(self._request))
-        for step in range(start, len(self)):
-            rows = order[step * self._size : (step + 1) * self._size]
-            yield np.sort(self._request[rows]), seed
-
-
-class RankingBatches(_Batches):
-    """Positives with sampled exposures and other negatives."""
-
-    def __init__(
-        self,
-        samples: Samples,
-        request: Array,
-        size: int,
-        hits: bool,
-        sequences: Collection[str] | None,
-    ) -> None:
-        super().__init__(samples, request, size)
-        self._hits, self._sequences = hits, sequences
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, from step ``start`` on."""
-        for request_B, seed in self._chunks(epoch, start):
-            drawn = self._samples.draw(request_B, seed=seed)
-            yield self._samples.batch(drawn, hits=self._hits, sequences=self._sequences)
-
-
-class RetrievalBatches(_Batches):
-    """Positives and a shared pool of negatives."""
-
-    def __init__(
-        self,
-        samples: Samples,
-        request: Array,
-        size: int,
-        pool: int,
-        sequences: Collection[str] | None,
-    ) -> None:
-        super().__init__(samples, request, size)
-        self._pool, self._sequences = pool, sequences
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, from step ``start`` on."""
-        for request_B, seed in self._chunks(epoch, start):
-            yield self._samples.positives_batch(
-                request_B, seed=seed, pool=self._pool, sequences=self._sequences
-            )
 
 
 def _mask(types: tuple[str, ...], log: Log) -> int:
