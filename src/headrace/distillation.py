@@ -59,7 +59,7 @@ class Teaching:
         ranker: Callable[[], Pointwise],
         find: Find,
     ) -> Teaching:
-        """Train or fetch the teacher of [preranking.distill]; have retrieval find what it is to speak of.
+        """Train or fetch the teacher of [preranking.distill]; find what it is to speak of.
 
         ``ranker`` is the teacher of the scheme md. Raises ConfigError for a teacher that cannot be,
         or of another schema, DataError for scores that cannot be read.
