@@ -287,7 +287,7 @@ def main() -> None:
     options.add_argument("--requests", type=int, default=6_000, help="of the planted world")
     options.add_argument("--epochs", type=int, default=3, help="in the planted world")
     options.add_argument("--planted-only", action="store_true")
-    options.add_argument("--run", type=Path, help="a run to read the log of; default: ingest")
+    options.add_argument("--run", type=Path, help="where its log lies; default: ingest")
     options.add_argument("--ranker", default="mlp", help="of [compare], or ranking")
     options.add_argument("--days", type=float, default=30, help="of training, on a real log")
     options.add_argument("--retrieved", type=int, default=0, help="unlabelled items a request")
@@ -296,9 +296,11 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     run = None
     if not given.planted_only:
-        run = Run.of(EXAMPLE) if given.run is None else Run.open(given.run)
+        run = Run.of(EXAMPLE)
         if given.run is None:
             run.ingest()
+        else:
+            run = dataclasses.replace(run, folder=given.run)
         app = run.app.model_copy(update={"threads": given.threads})
         run = dataclasses.replace(run, app=app)
     settings = {key: getattr(given, key) for key in ("seeds", "requests", "epochs")}

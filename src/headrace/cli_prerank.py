@@ -59,6 +59,25 @@ def select(
     print(found.settings)
 
 
+@prerank.command("scores")
+def scores(
+    run: RunPath,
+    output: Annotated[Path, typer.Argument(help="The Parquet file to write.")],
+    requests: Annotated[int, typer.Option(min=1, help="Training requests to ask for.")] = 4_000,
+) -> None:
+    """Keep what the ranker says of what retrieval finds, for a pre-ranker to learn from."""
+    from . import distillation
+    from .run import Run
+
+    with Steps(console)("scores"):
+        told = distillation.log_scores(Run.open(run), output, requests)
+    console.print(f"{output}: scores for {told:,} requests", highlight=False, soft_wrap=True)
+    console.print(
+        "write under [preranking.distill], then `headrace train`:", highlight=False, soft_wrap=True
+    )
+    print(f"scores = {json.dumps(str(output))}")
+
+
 def slim(
     run: RunPath,
     stage: Annotated[str, typer.Option(help="preranking or ranking.")] = "preranking",

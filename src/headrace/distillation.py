@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from .errors import ConfigError, suggest
 from .features import FeatureSpace
 from .learning import CHUNK, Judge, learn, some
 from .nn.pointwise import Pointwise
+from .run import Run
 from .samples import Samples
-from .samples.taught import Lists, TaughtBatches, read_scores
+from .samples.taught import Lists, TaughtBatches, read_scores, write_scores
+from .serving.merge import retrieve_merged
 from .stages import sequences_read
 from .training import Trainer
 from .training.distill import Distilled
@@ -151,15 +154,15 @@ def ranker_of(path: Path, app: App, samples: Samples) -> Pointwise:
     Privileged features may differ, as no ranker that serves reads any.
     """
     bundle = Bundle.open(path / "bundle")
-    found = difference(app.schema_.revealed(()), bundle.app.schema_.revealed(()))
-    space = bundle.space(samples.log) if found is None else samples.space
-    for name in space.schema.revealed(()).features if found is None else ():
+    other = difference(app.schema_.revealed(()), bundle.app.schema_.revealed(()))
+    space = bundle.space(samples.log) if other is None else samples.space
+    for name in space.schema.revealed(()).features if other is None else ():
         here, there = (s.encoders[name].state() for s in (samples.space, space))
         if json.dumps(here) != json.dumps(there):
-            found = f"{name} was encoded on another training period"
-    if found is not None:
+            other = f"{name} was encoded on another training period"
+    if other is not None:
         raise ConfigError(
-            f"{WHERE}.run: {path}: a teacher of another schema: {found}; train it again on this one"
+            f"{WHERE}.run: {path}: a teacher of another schema: {other}; train it again on this one"
         )
     return bundle.ranker("ranking", space)
 
@@ -178,15 +181,32 @@ def scored(lists: Lists, teacher: Pointwise, samples: Samples) -> Lists:
     parts: list[torch.Tensor] = []
     for rows in torch.arange(len(lists.request)).split(CHUNK):
         requests = samples.features(lists.request[rows.numpy()], teacher.reads_sequences)
-        found = samples.builder.candidates(
+        made = samples.builder.candidates(
             requests,
             Candidates(lists.item.take_rows(rows)),
             samples.store,
             hits=teacher.reads_hits,
             names=teacher.reads_cross,
         )
-        parts.append(teacher.score(requests, found))
+        parts.append(teacher.score(requests, made))
     return replace(lists, score_NT=torch.cat(parts))
+
+
+def log_scores(run: Run, path: Path, most: int) -> int:
+    """Keep what a trained run's ranker says of what its channels find; return the requests told of.
+
+    Up to ``most`` training requests are asked, at random.
+    """
+    bundle = Bundle.open(run.bundle_path)
+    bundle.check_schema(run.app.schema_)
+    cascade = bundle.assemble(run.log())
+    samples = run.samples(cascade.builder.space)
+    rows = np.sort(samples.requests("train", days=samples.config.ranking_days))
+    find = partial(retrieve_merged, cascade.channels, cascade.merge, run.app.allocation.quota)
+    lists = collect(samples, some(rows, most, samples.seed), find)
+    teacher = bundle.ranker("ranking", cascade.builder.space)
+    write_scores(path, samples.log, scored(lists, teacher, samples), run.app.samples.tasks)
+    return len(lists.request)
 
 
 def _each(config: Distilled.Config, names: Sequence[str], space: FeatureSpace) -> int:

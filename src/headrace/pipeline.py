@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from .samples import Samples
 from .samples.split import Split
 from .serving.blend import Blend
 from .serving.cascade import Cascade
-from .serving.merge import Merge
+from .serving.merge import Merge, retrieve, retrieve_merged
 from .stages import Recountable, Retriever
 from .training import History, Trainer
 from .value import Value
@@ -57,9 +58,7 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
     judge = Judge(samples)
     rankers: dict[str, Pointwise] = {}
 
-    def find(requests: Requests) -> Candidates:
-        found = retrieve(channels, requests, app.allocation.quota)
-        return merge.merge(found, torch.full((len(requests),), app.allocation.quota["retrieval"]))
+    find = partial(retrieve_merged, channels, merge, app.allocation.quota)
 
     def prerank() -> Pointwise:
         with step("preranking"):
@@ -187,17 +186,6 @@ def fit_blends(cascade: Cascade, passes: Sequence[Pass], samples: Samples, app: 
             chunks[at] = row, requests, cascade.rank(requests, short)
         cascade = replace(cascade, ranking_blend=fit("ranking", "preranking"))
     return cascade
-
-
-def retrieve(
-    channels: Mapping[str, Retriever], requests: Requests, quota: Mapping[str, int]
-) -> dict[str, Candidates]:
-    """What each channel finds at its own quota."""
-    size = len(requests)
-    return {
-        name: channel.retrieve(requests, torch.full((size,), quota[name]))
-        for name, channel in channels.items()
-    }
 
 
 def without_seen(requests: Requests, samples: Samples, rows: Array) -> Requests:

@@ -1,6 +1,6 @@
 """A pre-ranker taught by the shop's ranker, by the real configuration: trained, saved, served."""
 
-import json
+import dataclasses
 from contextlib import nullcontext
 
 import numpy as np
@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from headrace.bundle import Bundle
-from headrace.distillation import collect, ranker_of, scored
+from headrace.distillation import ranker_of, scored
 from headrace.errors import ConfigError, HeadraceError
+from headrace.features.encoders import Vocabulary
 from headrace.pipeline import save, train
 from headrace.run import Run
-from headrace.samples.taught import write_scores
+from headrace.samples.taught import read_scores
 from headrace.serving.service import Service
 from headrace.training import Trainer
-from tests.end_to_end.conftest import Shop, refused
+from tests.end_to_end.conftest import Shop, headrace, refused
 
 VECTOR = '[preranking]\nkind = "vector"'
 COLD = '[preranking]\nkind = "cold"\nhidden = [16]\n[preranking.distill]\n'
@@ -91,28 +92,25 @@ def test_what_is_privileged_stays_in_training(preranking, tmp_path):
         assert len(service.recommend(user="5", k=5).items) == 5
 
 
-def test_another_runs_ranker_and_its_log_teach(taught, tmp_path):
+def test_another_runs_ranker_teaches(taught, tmp_path):
     _, run, _ = taught
-    samples = run.samples()
-    teacher = ranker_of(run.folder, run.app, samples)
-    cascade = Bundle.open(run.bundle_path).assemble(run.log())
-    rows = np.sort(samples.requests("train"))[-60:]
+    other, trainer = trained(shop_with(tmp_path, COLD + f'run = "{run.folder}"'))
+    assert "preranking" in trainer.histories
+    assert Bundle.open(other.bundle_path).app.preranking.distill.run == str(run.folder)
 
-    def find(requests):
-        quota = torch.full((len(requests),), 10)
-        found = {name: c.retrieve(requests, quota) for name, c in cascade.channels.items()}
-        return cascade.merge.merge(found, quota)
 
-    lists = scored(collect(samples, rows, find), teacher, samples)
-    assert len(lists.request) == 60
-    assert len(lists.score_NT) == len(lists.item.values)
+def test_a_log_of_scores_is_kept_and_teaches(taught, tmp_path):
+    _, run, _ = taught
     path = tmp_path / "scores.parquet"
-    write_scores(path, run.log(), lists, run.app.samples.tasks)
-    for number, source in enumerate((f'run = "{run.folder}"', f'scores = "{path}"')):
-        (tmp_path / str(number)).mkdir()
-        other, trainer = trained(shop_with(tmp_path / str(number), COLD + source))
-        assert "preranking" in trainer.histories
-        assert Bundle.open(other.bundle_path).version
+    headrace("prerank", "scores", run.folder, path, "--requests", "60")
+    log, rows = run.log(), run.samples().requests("train")
+    lists = read_scores(path, log, np.sort(rows), ("click", "buy"))
+    assert len(lists.request) == 60
+    teacher = ranker_of(run.folder, run.app, run.samples())
+    again = scored(lists, teacher, run.samples())
+    torch.testing.assert_close(again.score_NT, lists.score_NT)
+    other, _ = trained(shop_with(tmp_path, COLD + f'scores = "{path}"'))
+    assert Bundle.open(other.bundle_path).app.preranking.distill.scores == str(path)
 
 
 def test_the_same_twice(taught, tmp_path):
@@ -127,13 +125,12 @@ def test_a_teacher_of_another_schema_or_period_is_refused(taught):
     app = run.app.model_copy(update={"schema_": other})
     with pytest.raises(ConfigError, match=r"run: .* a teacher of another schema: its general"):
         ranker_of(run.folder, app, run.samples())
-    early = run.app.samples.model_copy(update={"valid_days": 20})
-    moved = run.app.model_copy(update={"samples": early})
-    samples = Run(run.folder, moved, run.text).samples()
-    states = [s.encoders["user"].state() for s in (samples.space, run.samples().space)]
-    if json.dumps(states[0]) != json.dumps(states[1]):
-        with pytest.raises(ConfigError, match="was encoded on another training period"):
-            ranker_of(run.folder, moved, samples)
+    samples = run.samples()
+    encoders = {**samples.space.encoders, "category": Vocabulary(("c1",))}
+    space = dataclasses.replace(samples.space, encoders=encoders)
+    samples = run.samples(space)
+    with pytest.raises(ConfigError, match="category was encoded on another training period"):
+        ranker_of(run.folder, run.app, samples)
 
 
 MISTAKES = {
