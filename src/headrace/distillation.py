@@ -35,7 +35,7 @@ from .training.distill import Distilled
 
 Array = NDArray[Any]
 Find = Callable[[Requests], Candidates]  # what retrieval finds
-EACH = 8  # unlabelled candidates a request, where nothing is said
+EACH = 32  # unlabelled candidates a request, where nothing is said
 WHERE = "preranking.distill"
 
 

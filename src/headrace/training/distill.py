@@ -62,7 +62,7 @@ class Distilled(nn.Module):
         privileged: tuple[str, ...] | None = None
         """Privileged features that the teacher reads; default: all of the schema."""
         retrieved: int | None = Field(default=None, ge=0, le=1000)
-        """Unlabelled candidates a request, out of what retrieval found for it. Default: 8, but 0
+        """Unlabelled candidates a request, out of what retrieval found for it. Default: 32, but 0
         for a teacher that reads what is known only after the event."""
         lists: int = Field(default=4000, ge=1)
         """Training requests for which retrieval is asked."""
