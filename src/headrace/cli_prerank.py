@@ -53,9 +53,7 @@ def select(
     base.with_suffix(".json").write_text(json.dumps(found.plain()))
     trade_off(found.trials, found.best).savefig(base.with_suffix(".svg"))
     console.print(f"plot: {base}.svg", highlight=False, soft_wrap=True)
-    console.print(
-        "write under [preranking], then `headrace train`:", highlight=False, soft_wrap=True
-    )
+    _print_plainly("write under [preranking], then `headrace train`:")
     print(found.settings)
 
 
@@ -72,9 +70,7 @@ def scores(
     with Steps(console)("scores"):
         told = distillation.log_scores(Run.open(run), output, requests)
     console.print(f"{output}: scores for {told:,} requests", highlight=False, soft_wrap=True)
-    console.print(
-        "write under [preranking.distill], then `headrace train`:", highlight=False, soft_wrap=True
-    )
+    _print_plainly("write under [preranking.distill], then `headrace train`:")
     print(f"scores = {json.dumps(str(output))}")
 
 
@@ -103,6 +99,11 @@ def slim(
             Run.open(run), stage, gating, epochs, Trainer(progress=progress), Steps(console)
         )
     _print_slimmed(done, stage)
+
+
+def _print_plainly(line: str) -> None:
+    """As it is: brackets are no markup."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_selection(found: Selection) -> None:

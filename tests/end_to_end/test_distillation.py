@@ -102,7 +102,8 @@ def test_another_runs_ranker_teaches(taught, tmp_path):
 def test_a_log_of_scores_is_kept_and_teaches(taught, tmp_path):
     _, run, _ = taught
     path = tmp_path / "scores.parquet"
-    headrace("prerank", "scores", run.folder, path, "--requests", "60")
+    done = headrace("prerank", "scores", run.folder, path, "--requests", "60")
+    assert "write under [preranking.distill]" in done.stdout
     log, rows = run.log(), run.samples().requests("train")
     lists = read_scores(path, log, np.sort(rows), ("click", "buy"))
     assert len(lists.request) == 60

@@ -1,10 +1,13 @@
 """Batches with candidates of which a teacher alone speaks, and logs of what teachers said."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
+import headrace
 from headrace.data import Candidates, Ragged
 from headrace.errors import ConfigError, DataError
 from headrace.nn.embedder import Embedder
@@ -163,3 +166,9 @@ def test_only_what_is_privileged_is_revealed(privileged):
     assert "bought" not in space.schema.features
     with pytest.raises(ConfigError, match="no privileged feature 'shelf'; known: bought, paid"):
         privileged.space.revealed(["shelf"])
+
+
+def test_nothing_that_serves_knows_the_door_of_training():
+    root = Path(headrace.__file__).parent
+    doors = [p for p in root.rglob("*.py") if ".in_training(" in p.read_text()]
+    assert [str(p.relative_to(root)) for p in doors] == ["samples/samples.py"]
