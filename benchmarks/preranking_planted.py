@@ -11,8 +11,9 @@ left of the multiplications, and the AUC and time of the slim network beside the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ from headrace.preranking.cold import Cold
 from headrace.preranking.vector import Vector
 from headrace.schema import Schema
 from headrace.training import Training, fit
+from headrace.training.distill import Distilled
 
 GROUPS, INFORMATIVE = 40, 10
 VALUES = 8  # of a feature
@@ -83,6 +85,7 @@ class Draws(NamedTuple):
     item: dict[str, Tensor]  # (I,)
     cross: dict[str, Tensor]  # (N,)
     item_N: Tensor
+    privileged: Mapping[str, Tensor] = MappingProxyType({})  # (N,)
 
     def spread(self, name: str) -> Tensor:
         """A feature's id of every candidate."""
@@ -91,8 +94,14 @@ class Draws(NamedTuple):
         return self.item[name][self.item_N] if name in self.item else self.cross[name]
 
 
-def _world(draws: Draws, label_N: Tensor, values: int, dim: int, **known: Any) -> Planted:
-    sides = {"user": draws.user, "item": draws.item, "cross": draws.cross}
+def laid_out(draws: Draws, label_N: Tensor, values: int, dim: int, **known: Any) -> Planted:
+    """Draws as a space, and their rows cut in two."""
+    sides = {
+        "user": draws.user,
+        "item": draws.item,
+        "cross": draws.cross,
+        "privileged": draws.privileged,
+    }
     features = {name: {"of": side} for side, columns in sides.items() for name in columns}
     schema = Schema.model_validate({"default_dim": dim, "features": features})
     encoder = Vocabulary(tuple(map(str, range(values))))
@@ -105,7 +114,7 @@ def _world(draws: Draws, label_N: Tensor, values: int, dim: int, **known: Any) -
     zero = torch.zeros(size, dtype=torch.int64)
     whole = Batch(
         Requests(zero, zero + 1, {**draws.user, **past}, zero - 1, nothing),
-        Candidates(Ragged.sized(draws.item_N, zero + EACH), draws.cross),
+        Candidates(Ragged.sized(draws.item_N, zero + EACH), {**draws.cross, **draws.privileged}),
         {"click": label_N.float()},
         torch.ones(len(label_N)),
         zero[:0],
@@ -143,7 +152,7 @@ def groups_world(seed: int, requests: int) -> Planted:
         both = torch.randn(VALUES + 1, VALUES + 1, generator=made)
         logit_N += 0.45 * both[draws.spread(a), draws.spread(b)]
     label_N = torch.rand(rows, generator=made) < (logit_N - 1).sigmoid()
-    return _world(draws, label_N, VALUES, 8, informative=tuple(informative), dear=tuple(dear))
+    return laid_out(draws, label_N, VALUES, 8, informative=tuple(informative), dear=tuple(dear))
 
 
 def twins_world(seed: int, requests: int) -> Planted:
@@ -159,7 +168,7 @@ def twins_world(seed: int, requests: int) -> Planted:
     draws = Draws(user, item, cross, torch.randint(1, ITEMS, (rows,), generator=made))
     twins = tuple((f"cheap{i}", f"dear{i}") for i in range(3))
     dear = tuple(each for _, each in twins)
-    return _world(draws, label_N, VALUES, 8, dear=dear, twins=twins)
+    return laid_out(draws, label_N, VALUES, 8, dear=dear, twins=twins)
 
 
 def interaction_world(seed: int, requests: int) -> Planted:
@@ -176,10 +185,10 @@ def interaction_world(seed: int, requests: int) -> Planted:
     pair_N = user.repeat_interleave(EACH) * buckets + item[item_N] - buckets
     draws = Draws({"u": user}, {"i": item}, {"pair": pair_N}, item_N)
     chance_P = torch.where(torch.rand(buckets**2 + 1, generator=made) < 0.5, 0.85, 0.15)
-    return _world(draws, torch.rand(rows, generator=made) < chance_P[pair_N], buckets**2, 16)
+    return laid_out(draws, torch.rand(rows, generator=made) < chance_P[pair_N], buckets**2, 16)
 
 
-def train(model: Pointwise | Gated, data: Batch, epochs: int, **settings: Any) -> None:
+def train(model: Pointwise | Gated | Distilled, data: Batch, epochs: int, **settings: Any) -> None:
     """Train a model on a planted batch."""
     given = {"epochs": epochs, "table_learning_rate": 0.05, **settings}
     fit(model, Pieces(data), Training.model_validate(given))

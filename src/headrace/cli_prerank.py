@@ -53,10 +53,25 @@ def select(
     base.with_suffix(".json").write_text(json.dumps(found.plain()))
     trade_off(found.trials, found.best).savefig(base.with_suffix(".svg"))
     console.print(f"plot: {base}.svg", highlight=False, soft_wrap=True)
-    console.print(
-        "write under [preranking], then `headrace train`:", highlight=False, soft_wrap=True
-    )
+    _print_plainly("write under [preranking], then `headrace train`:")
     print(found.settings)
+
+
+@prerank.command("scores")
+def scores(
+    run: RunPath,
+    output: Annotated[Path, typer.Argument(help="The Parquet file to write.")],
+    requests: Annotated[int, typer.Option(min=1, help="Training requests to ask for.")] = 4_000,
+) -> None:
+    """Keep what the ranker says of what retrieval finds, for a pre-ranker to learn from."""
+    from . import distillation
+    from .run import Run
+
+    with Steps(console)("scores"):
+        told = distillation.log_scores(Run.open(run), output, requests)
+    console.print(f"{output}: scores for {told:,} requests", highlight=False, soft_wrap=True)
+    _print_plainly("write under [preranking.distill], then `headrace train`:")
+    print(f"scores = {json.dumps(str(output))}")
 
 
 def slim(
@@ -84,6 +99,11 @@ def slim(
             Run.open(run), stage, gating, epochs, Trainer(progress=progress), Steps(console)
         )
     _print_slimmed(done, stage)
+
+
+def _print_plainly(line: str) -> None:
+    """As it is: brackets are no markup."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_selection(found: Selection) -> None:

@@ -7,34 +7,32 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from .app import App, Scoring
+from .app import App
 from .bundle import Bundle, Parts, write_bundle
-from .calibration import Calibration
 from .data import Candidates, Ragged, Requests
-from .evaluation import metrics
+from .distillation import Teaching
+from .learning import CHUNK, VALID_REQUESTS, Judge, learn, some
 from .nn.pointwise import Pointwise
 from .reranking.top import Top
 from .run import Run
-from .samples import Drawn, Samples
+from .samples import Samples
 from .samples.split import Split
 from .serving.blend import Blend
 from .serving.cascade import Cascade
-from .serving.merge import Merge
+from .serving.merge import Merge, retrieve, retrieve_merged
 from .stages import Recountable, Retriever
 from .training import History, Trainer
 from .value import Value
 
 Array = NDArray[Any]
 Step = Callable[[str], AbstractContextManager[None]]  # times and shows a named piece of work
-VALID_REQUESTS = 4_000  # most requests that a validation looks at
-CHUNK = 256  # requests featurised at a time
 
 
 def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Parts:
@@ -58,15 +56,31 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
         passes = explore(channels, samples, app.allocation.quota)
         merge = Merge.fit([(each.found, each.truth) for each in passes], app.seed)
     judge = Judge(samples)
-    with step("preranking"):
-        preranker = app.preranking.build(samples.space, app.samples.tasks)
-        learn(preranker, app.prerank_training, samples, trainer, judge, "preranking")
     rankers: dict[str, Pointwise] = {}
+
+    find = partial(retrieve_merged, channels, merge, app.allocation.quota)
+
+    def prerank() -> Pointwise:
+        with step("preranking"):
+            model = app.preranking.build(samples.space, app.samples.tasks)
+            if app.preranking.distill is None:
+                learn(model, app.prerank_training, samples, trainer, judge, "preranking")
+            else:
+                rankers["ranking"].freeze()
+                teaching = Teaching.prepared(
+                    app, samples, trainer, judge, lambda: rankers["ranking"], find
+                )
+                teaching.learn(model, "preranking")
+            return model
+
+    # one that learns from a teacher learns after the ranker, which may be the teacher
+    preranker = prerank() if app.preranking.distill is None else None
     for name, settings in {"ranking": app.ranking, **app.compare}.items():
         with step(name):
             torch.manual_seed(app.seed)
             rankers[name] = settings.build(samples.space, app.samples.tasks)
             learn(rankers[name], app.rank_training, samples, trainer, judge, name)
+    preranker = preranker or prerank()
     with step("calibration"):
         calibrations = {name: judge.calibrate(model) for name, model in rankers.items()}
     with step("blending"):
@@ -114,78 +128,6 @@ def save(run: Run, trainer: Trainer, parts: Parts, seconds: Mapping[str, float])
     text = json.dumps({"training": curves, "seconds": dict(seconds)})
     (run.folder / "training.json").write_text(text)
     return bundle
-
-
-def learn(
-    model: Pointwise,
-    settings: Scoring,
-    samples: Samples,
-    trainer: Trainer,
-    judge: Judge,
-    name: str,
-) -> None:
-    """Train a pre-ranker or ranker in place, judged on the validation period."""
-    batches = samples.ranking(
-        "train",
-        settings.requests_per_batch,
-        hits=model.reads_hits,
-        sequences=model.reads_sequences,
-    )
-    model.prepare(batches)
-    trainer.fit(model, batches, settings.training, name=name, validate=judge)
-
-
-class Judge:
-    """Scores pointwise models on the exposures of the validation period."""
-
-    def __init__(self, samples: Samples) -> None:
-        self._samples = samples
-        requests = some(samples.requests("valid"), VALID_REQUESTS, samples.seed)
-        self._drawn = exposures(samples, requests)
-
-    def __call__(self, model: nn.Module) -> float:
-        """GAUC of the last task: how well each user's exposures are ordered."""
-        if not isinstance(model, Pointwise):
-            raise TypeError("only pointwise models are judged here")
-        probability_NT, label_NT, user_N, weight_N = predict(model, self._samples, self._drawn)
-        return metrics.gauc(user_N, label_NT[:, -1], probability_NT[:, -1], weight_N).gauc
-
-    def calibrate(self, model: Pointwise) -> Calibration:
-        """Fit a calibration to a trained model."""
-        probability_NT, label_NT, _, weight_N = predict(model, self._samples, self._drawn)
-        return Calibration.fit(probability_NT, label_NT, weight_N)
-
-
-def exposures(samples: Samples, requests: Array) -> list[Drawn]:
-    """Labelled exposures of requests, in chunks; where the log has none, sampled candidates."""
-    shown = samples.log.manifest.num_groups > 0
-    return [
-        samples.draw(requests[at : at + CHUNK], seed=samples.seed, exposures_only=shown)
-        for at in range(0, len(requests), CHUNK)
-    ]
-
-
-class Predicted(NamedTuple):
-    """What a model says of drawn candidates, and what became of them."""
-
-    probability_NT: Tensor
-    label_NT: Tensor
-    user_N: Tensor
-    weight_N: Tensor
-
-
-def predict(model: Pointwise, samples: Samples, drawn: list[Drawn]) -> Predicted:
-    """A model's probabilities of drawn candidates, uncalibrated."""
-    probability: list[Tensor] = []
-    label: list[Tensor] = []
-    user: list[Tensor] = []
-    for part in drawn:
-        batch = samples.batch(part, hits=model.reads_hits, sequences=model.reads_sequences)
-        probability.append(model.score(batch.requests, batch.candidates))
-        label.append(torch.stack([batch.labels[t] for t in model.tasks], dim=1))
-        user.append(batch.candidates.item_id.spread(batch.requests.user))
-    weight = torch.cat([part.weight for part in drawn])
-    return Predicted(torch.cat(probability), torch.cat(label), torch.cat(user), weight)
 
 
 @dataclass(frozen=True)
@@ -246,27 +188,9 @@ def fit_blends(cascade: Cascade, passes: Sequence[Pass], samples: Samples, app: 
     return cascade
 
 
-def retrieve(
-    channels: Mapping[str, Retriever], requests: Requests, quota: Mapping[str, int]
-) -> dict[str, Candidates]:
-    """What each channel finds at its own quota."""
-    size = len(requests)
-    return {
-        name: channel.retrieve(requests, torch.full((size,), quota[name]))
-        for name, channel in channels.items()
-    }
-
-
 def without_seen(requests: Requests, samples: Samples, rows: Array) -> Requests:
     """The same requests with everything the user ever took left out."""
     return replace(requests, exclude=samples.seen(rows))
-
-
-def some(rows: Array, most: int, seed: int) -> Array:
-    """At most so many of the rows, in order."""
-    if len(rows) <= most:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
 CURVE_POINTS = 200  # of a training curve in the report

@@ -7,13 +7,13 @@ travel in the bundle. Features share weights by naming the same table, and only 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from .config import Config
-from .errors import suggest
+from .errors import ConfigError, suggest
 
 Side = Literal["user", "item", "context", "cross", "privileged"]
 
@@ -44,12 +44,13 @@ class Feature(Config):
     """One input of the models."""
 
     of: Side
-    """Whom it describes. Privileged features exist only after the event: training may see them,
-    serving cannot."""
+    """Whom it describes. Privileged features are for teachers (``training/distill.py``): what is
+    known only after the event, or of a pair but too dear to make. Training sees them, serving
+    cannot."""
     column: str | None = None
     """Where it comes from: a column of users or items, a context column of requests (or "hour",
-    "weekday"), an exposure column or counter (of = "cross"), an event type whose value is meant
-    (of = "privileged", always bucketed). Default: the feature's own name."""
+    "weekday"), an exposure column or counter (of = "cross"), one of these or an event type whose
+    value is meant (of = "privileged"; values are bucketed). Default: the feature's own name."""
     table: str | None = None
     """Embedding table. Default: one of the feature's own name."""
     encode: Literal["id", "vocabulary", "hash", "bucket"] = "vocabulary"
@@ -109,6 +110,22 @@ class Schema(Config):
     def names(self, of: Side) -> list[str]:
         """Features of one side, in the order of the file."""
         return [n for n, f in self.features.items() if f.of == of]
+
+    def revealed(self, names: Collection[str]) -> Schema:
+        """With these privileged features as crosses, and without the others: what a teacher reads.
+
+        Raises ConfigError for what is not privileged.
+        """
+        known = self.names("privileged")
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"no privileged feature {name!r}; {suggest(name, known)}")
+        features = {
+            n: f.model_copy(update={"of": "cross"}) if n in names else f
+            for n, f in self.features.items()
+            if n in names or n not in known
+        }
+        return self.model_copy(update={"features": features})
 
     def table_of(self, feature: str) -> str:
         """The table a feature reads."""

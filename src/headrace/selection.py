@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,14 +17,17 @@ import torch
 from .bundle import Bundle
 from .costing import Request
 from .data import Candidates, Requests
+from .distillation import Teaching
 from .errors import ConfigError
 from .evaluation import lists, metrics
+from .learning import Judge, learn, some
 from .nn.pointwise import Pointwise
-from .pipeline import Judge, Step, learn, retrieve, some
+from .pipeline import Step
 from .preranking.cold import Cold
 from .run import Run
 from .samples import Samples
 from .serving.cascade import Cascade
+from .serving.merge import retrieve_merged
 from .training import Trainer
 
 HIT_REQUESTS = 256  # on which pre-ranker and ranker are compared
@@ -85,12 +89,24 @@ def select(
         sizes = checked(sizes, len(known))
         judge, request = Judge(samples), Request.of(samples)
         asked = list(_asked(cascade, app.allocation.quota, samples))
+        find = partial(retrieve_merged, cascade.channels, cascade.merge, app.allocation.quota)
+
+    teaching = None
+    if config.distill is not None:
+        with step("teacher"):
+            space = samples.space
+            teaching = Teaching.prepared(
+                app, samples, trainer, judge, lambda: bundle.ranker("ranking", space), find
+            )
 
     def trained(settings: Cold.Config, name: str) -> Cold:
         with step(name):
             torch.manual_seed(app.seed)
             model = settings.build(samples.space, app.samples.tasks)
-            learn(model, app.prerank_training, samples, trainer, judge, f"select.{name}")
+            if teaching is not None:
+                teaching.learn(model, f"select.{name}")
+            else:
+                learn(model, app.prerank_training, samples, trainer, judge, f"select.{name}")
             return model
 
     whole = trained(every, "all groups")
@@ -186,8 +202,7 @@ def _asked(cascade: Cascade, quota: Mapping[str, int], samples: Samples) -> Iter
     rows = some(rows, HIT_REQUESTS, samples.seed)
     for part in np.array_split(rows, max(1, len(rows) // CHUNK)):
         requests = samples.features(part)
-        found = retrieve(cascade.channels, requests, quota)
-        merged = cascade.merge.merge(found, torch.full((len(part),), quota["retrieval"]))
+        merged = retrieve_merged(cascade.channels, cascade.merge, quota, requests)
         hits = cascade.ranker.reads_hits or cascade.preranker.reads_hits
         merged = cascade.builder.candidates(requests, merged, samples.store, hits=hits)
         fine = cascade.rank(requests, cascade.prerank(requests, merged))

@@ -15,9 +15,10 @@ from .app import Scoring
 from .bundle import Bundle, rewrite
 from .costing import Request, Speed
 from .errors import ConfigError
+from .learning import Judge, learn
 from .nn.gated import Gated, inherit
 from .nn.pointwise import Pointwise
-from .pipeline import Judge, Step, learn
+from .pipeline import Step
 from .run import Run
 from .training import Trainer
 

@@ -14,8 +14,8 @@ import torch
 
 from .data import Ragged, Requests
 from .errors import DataError
+from .learning import some
 from .ops.graph_search import Effort
-from .pipeline import some
 from .retrieval.foil import FoilRetriever, candidates
 from .samples import Samples
 

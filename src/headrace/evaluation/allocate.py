@@ -19,7 +19,8 @@ from ..allocation.logged import Logged
 from ..allocation.model import Model
 from ..bundle import Bundle
 from ..errors import DataError
-from ..pipeline import Step, some
+from ..learning import some
+from ..pipeline import Step
 from ..run import Run
 from ..samples import Samples
 from ..serving.cascade import Cascade

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..behavior import EVERY_TYPE, BehaviorStore, Distant, Events
 from ..data import Candidates, Hits, Ragged, Requests
+from ..errors import ConfigError
 from ..log import Log
 from ..ops import groups, history
 from ..schema import COUNTERS
@@ -68,10 +69,11 @@ class FeatureBuilder:
         self._group_offsets, self._group_item = log.exposure("offsets"), log.exposure("item")
         self._shown = {c: log.exposure(c) for c in log.manifest.exposure}
         schema = space.schema
+        self._dear = [n for n in schema.names("privileged") if not space.told_by_events(n)]
         self._user = {n: self._encode_users(n, log) for n in schema.names("user")}
         self._codes = {  # codes of the log's vocabulary -> ids of the feature
             n: space.encoders[n].encode(pl.Series(log.vocab[self._column(n)]))
-            for n in (*schema.names("context"), *schema.names("cross"))
+            for n in (*schema.names("context"), *schema.names("cross"), *self._dear)
             if self._column(n) in log.vocab
         }
         self._types = log.manifest.event_types
@@ -122,9 +124,34 @@ class FeatureBuilder:
         """Add cross features of every (request, item), ``names`` or all: a column at a time.
 
         With ``hits``, also the user's past events in each candidate's category. Counters and hits
-        come out of one look-up.
+        come out of one look-up. Raises ConfigError for a privileged feature: nothing that serves
+        can make one.
         """
+        privileged = self.space.schema.names("privileged")
+        for name in names or ():
+            if name in privileged:
+                raise ConfigError(
+                    f"features: {name!r} is privileged, there in training alone; serving cannot "
+                    'read it: declare another feature with of = "cross", or leave it to a teacher'
+                )
         names = self.space.schema.names("cross") if names is None else names
+        return self._with_crosses(requests, found, store, hits, names)
+
+    def in_training(
+        self, requests: Requests, found: Candidates, store: BehaviorStore, *, hits: bool
+    ) -> Candidates:
+        """``candidates`` with those privileged features too that are made like crosses."""
+        names = [*self.space.schema.names("cross"), *self._dear]
+        return self._with_crosses(requests, found, store, hits, names)
+
+    def _with_crosses(
+        self,
+        requests: Requests,
+        found: Candidates,
+        store: BehaviorStore,
+        hits: bool,
+        names: Sequence[str],
+    ) -> Candidates:
         columns = {self._column(n) for n in names}
         row_N = found.item_id.row.numpy()
         item_N = found.item_id.values.numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,6 +78,18 @@ class FeatureSpace:
         sharing = [n for n in self.schema.features if self.schema.table_of(n) == table]
         return max(self.encoders[n].rows for n in sharing)
 
+    def revealed(self, names: Collection[str]) -> FeatureSpace:
+        """The same space to a teacher, who reads these privileged features as crosses.
+
+        Raises ConfigError for what is not privileged.
+        """
+        return replace(self, schema=self.schema.revealed(names))
+
+    def told_by_events(self, feature: str) -> bool:
+        """Whether a feature is the value of an event, known only once that happened."""
+        described = self.schema.features[feature]
+        return described.of == "privileged" and (described.column or feature) in self.types
+
     def with_catalogue(self, catalogue: Catalogue) -> FeatureSpace:
         """The same space over another catalogue."""
         return replace(self, catalogue=catalogue)
@@ -85,13 +97,13 @@ class FeatureSpace:
 
 def _fit(name: str, feature: Feature, log: Log, until_ms: int) -> Encoder:
     column = feature.column or name
-    if feature.of == "cross" and column in COUNTER_EDGES:
+    if feature.of in ("cross", "privileged") and column in COUNTER_EDGES:
         return COUNTER_EDGES[column]
     if feature.of == "context" and column in CLOCK:
         return Vocabulary(tuple(str(i) for i in range(24 if column == "hour" else 7)))
     if feature.encode == "id":
         return Own.fit(_counts(feature.of, log, until_ms), feature.min_count)
-    if feature.of == "privileged":
+    if feature.of == "privileged" and column in log.manifest.event_types:
         return Bucket.fit(_event_values(column, log, until_ms), feature.buckets)
     values = _values(name, feature, column, log)
     if feature.encode == "hash":
@@ -110,6 +122,7 @@ def _values(name: str, feature: Feature, column: str, log: Log) -> pl.Series:
             return tables[feature.of][column][1:]
     else:
         known = [*log.manifest.context, *CLOCK] if feature.of == "context" else _crossable(log)
+        known += log.manifest.event_types if feature.of == "privileged" else ()
         if column == "exposed":
             return pl.Series(column, ["1"])
         if column in known and column in log.vocab:

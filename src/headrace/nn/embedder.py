@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Candidates, Requests
+from ..errors import ConfigError
 from ..features import FeatureSpace
 from ..schema import Side
 from .gates import Input
@@ -32,9 +33,17 @@ class Embedder(nn.Module):
         dim: int | None = None,
         leave_out: Sequence[str] = (),
     ) -> None:
-        """Own the tables of the features of ``sides``; ``dim`` overrides every width."""
+        """Own the tables of the features of ``sides``; ``dim`` overrides every width.
+
+        Raises ConfigError for privileged features: a teacher reads them as crosses, out of a space
+        that reveals them.
+        """
         super().__init__()
         schema = space.schema
+        if "privileged" in sides:
+            raise ConfigError("privileged features have no tables in what serves; see distillation")
+        own_ids = (n for n in schema.names("user") if schema.features[n].encode == "id")
+        self.user_tables = frozenset(f"table_{schema.table_of(n)}" for n in own_ids)
         self.names: dict[str, list[str]] = {
             side: [n for n in schema.names(side) if n not in leave_out] for side in sides
         }

@@ -116,6 +116,11 @@ class Cold(PreRanker):
             groups = tuple(name for name in self.groups or tuple(kept) if name in kept)
             return self.model_copy(update={"groups": groups, "keep": 0, "hidden": hidden})
 
+        def informed(self, only: Sequence[str]) -> Cold.Config:
+            """The same layers over every group, or over ``only`` some."""
+            change = {"groups": tuple(only), "keep": 0, "precision": "float32", "distill": None}
+            return self.model_copy(update=change)
+
         def build(self, space: FeatureSpace, tasks: tuple[str, ...]) -> Cold:
             return Cold(self, space, tasks)
 

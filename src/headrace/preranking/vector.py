@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, final
@@ -19,6 +20,7 @@ from ..nn.embedder import distinct
 from ..nn.pointwise import Countable
 from ..nn.towers import Items, Towers, embedder
 from ._base import PreRanker, PreRankerConfig
+from .cold import Cold
 
 PREPARED = 16  # batches that tell base rates
 
@@ -56,6 +58,11 @@ class Vector(PreRanker):
         """What a learned scale starts from."""
         item_bias: bool = True
         """Let the item tower add a number of the item's own to every task's logit."""
+
+        def informed(self, only: Sequence[str]) -> Cold.Config:
+            """COLD with layers as wide as the towers: no tower can take a feature of a pair."""
+            hidden = (*self.user_hidden, self.dim)
+            return Cold.Config(history=self.history, hidden=hidden, groups=tuple(only))
 
         def build(self, space: FeatureSpace, tasks: tuple[str, ...]) -> Vector:
             return Vector(self, space, tasks)

@@ -1,4 +1,4 @@
-"""The batches of an epoch, drawn while it runs."""
+"""Batches of samples for the training loop, as functions of (seed, epoch, step)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..data import Batch
 from ..errors import DataError
 
 if TYPE_CHECKING:
-    from .samples import Samples
+    from .samples import Drawn, Samples
 
 Array = NDArray[Any]
 
@@ -53,8 +53,11 @@ class RankingBatches(_Batches):
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from step ``start`` on."""
         for request_B, seed in self._chunks(epoch, start):
-            drawn = self._samples.draw(request_B, seed=seed)
-            yield self._samples.batch(drawn, hits=self._hits, sequences=self._sequences)
+            yield self._batch(self._samples.draw(request_B, seed=seed), seed)
+
+    def _batch(self, drawn: Drawn, seed: int) -> Batch:
+        del seed
+        return self._samples.batch(drawn, hits=self._hits, sequences=self._sequences)
 
 
 class RetrievalBatches(_Batches):

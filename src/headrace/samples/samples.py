@@ -19,7 +19,7 @@ from ..features import FeatureBuilder, FeatureSpace
 from ..features.build import Asked
 from ..features.encoders import Bucket
 from ..log import Log
-from ..ops import history, sampling
+from ..ops import groups, history, sampling
 from .batches import RankingBatches, RetrievalBatches
 from .config import SamplesConfig
 from .split import Split
@@ -173,24 +173,55 @@ class Samples:
         }
         stands_for = 1 / max(wanted.keep_exposures, 1e-12)
         weight = np.where(origin == sampling.EXPOSURE, stands_for, 1.0).astype(np.float32)
-        rate = np.where(
-            on_show, wanted.keep_exposures, self._extra_rate(request_B, offsets, item, counts)
-        )
         drawn = Drawn(
             request_B,
             Ragged(torch.from_numpy(item), torch.from_numpy(offsets)),
             labels,
             torch.from_numpy(on_show),
             torch.from_numpy(weight),
-            torch.from_numpy(np.log(np.maximum(rate, 1e-9)).astype(np.float32)),
+            self._log_rate(request_B, offsets, item, on_show),
         )
         return _exposures(drawn) if exposures_only else drawn
 
-    def _extra_rate(
-        self, request_B: Array, offsets: Array, item_N: Array, counts: tuple[int, int, int]
-    ) -> Array:
+    def add(self, drawn: Drawn, more: Ragged) -> tuple[Drawn, Tensor]:
+        """Put candidates without labels behind those drawn, and tell which they are, ``(N,) bool``.
+
+        ``more`` has a row a request; items that were drawn are not added again. Their labels say 0,
+        their rates are those of negatives, so that odds mean the same of all.
+        """
+        fresh = torch.nonzero(~more.within(drawn.item))[:, 0]
+        more = Candidates(more).take(fresh).item_id
+        row_N = torch.cat([drawn.item.row, more.row])
+        order_N = row_N.argsort(stable=True)
+        item_N = torch.cat([drawn.item.values, more.values])[order_N]
+        item = Ragged.sized(item_N, drawn.item.lengths + more.lengths)
+        added_N = order_N >= len(drawn.item.values)
+        groups_B = np.asarray(self.log.request("group"))[drawn.request]
+        offsets, shown = self.log.exposure("offsets"), self.log.exposure("item")
+        of_N = groups_B[item.row.numpy()]
+        on_show_N = groups.find(offsets, shown, of_N, item_N.numpy()) >= 0
+        none = torch.zeros(len(more.values))
+        return Drawn(
+            drawn.request,
+            item,
+            {task: torch.cat([label, none])[order_N] for task, label in drawn.labels.items()},
+            torch.from_numpy(on_show_N),
+            torch.cat([drawn.weight, none + 1])[order_N],
+            self._log_rate(drawn.request, item.offsets.numpy(), item_N.numpy(), on_show_N),
+        ), added_N
+
+    def _log_rate(
+        self, request_B: Array, offsets: Array, item_N: Array, on_show_N: Array
+    ) -> Tensor:
+        """Log of the rate at which each item is drawn as a negative of its request, ``(N,)``."""
+        extra_N = self._extra_rate(request_B, offsets, item_N)
+        rate_N = np.where(on_show_N, self.config.negatives.keep_exposures, extra_N)
+        return torch.from_numpy(np.log(np.maximum(rate_N, 1e-9)).astype(np.float32))
+
+    def _extra_rate(self, request_B: Array, offsets: Array, item_N: Array) -> Array:
         """Probability that an item not on show is among a request's extras, ``(N,)``."""
-        uniform, frequency, of_history = counts
+        wanted = self.config.negatives
+        uniform, frequency, of_history = wanted.uniform, wanted.frequency, wanted.history
         expected_N = (
             uniform / max(self.log.manifest.num_items - 1, 1)
             + frequency * self._popular_share[item_N]
@@ -227,7 +258,7 @@ class Samples:
         """
         requests = self.features(drawn.request, sequences)
         given = Candidates(drawn.item, self._privileged(drawn))
-        found = self.builder.candidates(requests, given, self.store, hits=hits)
+        found = self.builder.in_training(requests, given, self.store, hits=hits)
         return Batch(
             requests,
             found,
@@ -241,7 +272,7 @@ class Samples:
         """What is known of a candidate only after the event; serving has no way to compute it."""
         schema, log = self.space.schema, self.log
         out: dict[str, Tensor] = {}
-        for name in schema.names("privileged"):
+        for name in filter(self.space.told_by_events, schema.names("privileged")):
             encoder = self.space.encoders[name]
             assert isinstance(encoder, Bucket)
             numbers = sampling.values_of(

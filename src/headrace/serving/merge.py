@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from ..data import Candidates, Ragged
+from ..data import Candidates, Ragged, Requests
 from ..ops import ragged, union
+from ..stages import Retriever
 
 Array = NDArray[Any]
 MAX_PLACES = 1_000  # later places are as far as the last one
@@ -98,6 +99,25 @@ class Merge:
     def from_arrays(cls, arrays: Mapping[str, Tensor]) -> Merge:
         """Take up a merge."""
         return cls(arrays["weight"])
+
+
+def retrieve(
+    channels: Mapping[str, Retriever], requests: Requests, quota: Mapping[str, int]
+) -> dict[str, Candidates]:
+    """What each channel finds at its own quota."""
+    size = len(requests)
+    return {
+        name: channel.retrieve(requests, torch.full((size,), quota[name]))
+        for name, channel in channels.items()
+    }
+
+
+def retrieve_merged(
+    channels: Mapping[str, Retriever], merge: Merge, quota: Mapping[str, int], requests: Requests
+) -> Candidates:
+    """What retrieval as a whole finds, at the same quotas for all requests."""
+    lists = retrieve(channels, requests, quota)
+    return merge.merge(lists, torch.full((len(requests),), quota["retrieval"]))
 
 
 def collect(found: Mapping[str, Candidates]) -> tuple[Ragged, Array]:
