@@ -22,7 +22,7 @@ from .evaluation import metrics
 from .nn.pointwise import Pointwise
 from .reranking.top import Top
 from .run import Run
-from .samples import Drawn, Samples
+from .samples import Drawn, Part, Samples
 from .samples.split import Split
 from .serving.blend import Blend
 from .serving.cascade import Cascade
@@ -136,11 +136,11 @@ def learn(
 
 
 class Judge:
-    """Scores pointwise models on the exposures of the validation period."""
+    """Scores pointwise models on the exposures of a period, by default that of validation."""
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: Samples, part: Part = "valid") -> None:
         self._samples = samples
-        requests = some(samples.requests("valid"), VALID_REQUESTS, samples.seed)
+        requests = some(samples.requests(part), VALID_REQUESTS, samples.seed)
         self._drawn = exposures(samples, requests)
 
     def __call__(self, model: nn.Module) -> float:
