@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .alignment import learn_order
 from .app import App, Scoring
 from .bundle import Bundle, Parts, write_bundle
 from .calibration import Calibration
 from .data import Candidates, Ragged, Requests
 from .evaluation import metrics
 from .nn.pointwise import Pointwise
+from .preranking._aligned import AlignedConfig
 from .reranking.top import Top
 from .run import Run
 from .samples import Drawn, Part, Samples
@@ -58,9 +60,11 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
         passes = explore(channels, samples, app.allocation.quota)
         merge = Merge.fit([(each.found, each.truth) for each in passes], app.seed)
     judge = Judge(samples)
-    with step("preranking"):
-        preranker = app.preranking.build(samples.space, app.samples.tasks)
-        learn(preranker, app.prerank_training, samples, trainer, judge, "preranking")
+    aligned = isinstance(app.preranking, AlignedConfig)  # learns from the ranker, hence after it
+    with nullcontext() if aligned else step("preranking"):
+        preranker: Pointwise = app.preranking.build(samples.space, app.samples.tasks)
+        if not aligned:
+            learn(preranker, app.prerank_training, samples, trainer, judge, "preranking")
     rankers: dict[str, Pointwise] = {}
     for name, settings in {"ranking": app.ranking, **app.compare}.items():
         with step(name):
@@ -69,15 +73,14 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
             learn(rankers[name], app.rank_training, samples, trainer, judge, name)
     with step("calibration"):
         calibrations = {name: judge.calibrate(model) for name, model in rankers.items()}
-    with step("blending"):
-        preranker.freeze()
+    with step("cascade"):
         rankers["ranking"].freeze()
         cascade = Cascade(
             builder=samples.builder,
             catalogue=samples.space.catalogue,
             channels=channels,
             merge=merge,
-            preranker=preranker,
+            preranker=rankers["ranking"] if aligned else preranker,
             preranking_blend=Blend.identity(len(app.samples.tasks)),
             ranker=rankers["ranking"],
             calibration=calibrations["ranking"],
@@ -85,6 +88,12 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
             value=value,
             reranker=Top.Config().build(samples.space.catalogue),
         )
+    if aligned:
+        with step("preranking"):
+            learn_order(preranker, cascade, app, samples, trainer, judge)
+    with step("blending"):
+        preranker.freeze()
+        cascade = replace(cascade, preranker=preranker)
         cascade = fit_blends(cascade, passes, samples, app)
     with step("recount"):
         for name, channel in channels.items():
