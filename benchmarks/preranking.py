@@ -7,6 +7,8 @@ model's own first 50 of what retrieval found), candidates a second and ms of a r
 ``cascade`` lets the ranker score all that retrieval found, or what COLD leaves of it: how much
 recall@10 and worth of what was taken is lost, for how many times fewer candidates ranked.
 
+``two_step`` lets the vector product leave as few candidates to COLD as keep ``--target`` of COLD's hit.
+
     python -m benchmarks.preranking [--run runs/complete_journey] [--keep 24 12 5] [--plot FILE]
 
 About eight minutes on 2 cores, three less with ``--run``. Figures of ``benchmarks.distillation``
@@ -29,7 +31,7 @@ import torch
 from rich.console import Console
 
 from benchmarks import _common
-from headrace import pipeline
+from headrace import pipeline, stepping
 from headrace.bundle import Bundle
 from headrace.data import Ragged
 from headrace.errors import HeadraceError
@@ -39,6 +41,8 @@ from headrace.nn.gated import Gated
 from headrace.nn.gates import Costs
 from headrace.nn.pointwise import Pointwise
 from headrace.preranking.cold import Cold, every_group
+from headrace.preranking.two_step import TwoStep
+from headrace.preranking.vector import Vector
 from headrace.run import Run
 from headrace.samples import Samples
 from headrace.schooling import Schooling
@@ -233,6 +237,10 @@ def measure(run: Run, given: Any, steps: Steps) -> dict[str, Any]:
         )
     if given.plot:
         trade_off(points, chosen(points, made[0][0])).savefig(given.plot)
+    with steps("two steps"):
+        wide = {**app.allocation.quota, "retrieval": given.wide}
+        asked = Yardstick.of(cascade, wide, samples, "test").asked
+        stepped = stepping.fit(both(vector, first, samples), asked, samples, given.target)
     with steps("blends"):
         passes = pipeline.explore(cascade.channels, samples, app.allocation.quota)
         ours = with_preranker(cascade, first, passes, samples, run)
@@ -244,8 +252,29 @@ def measure(run: Run, given: Any, steps: Steps) -> dict[str, Any]:
     return {
         "models": {p.name: p.plain() for p in points},
         "slim": slim,
+        "two_step": {
+            "target": given.target,
+            "candidates": stepped.candidates,
+            "keep": stepped.best.keep,
+            "hit": round(stepped.best.hit, 4),
+            "of_one_step": round(stepped.best.of_whole, 4),
+            "ms": round(stepped.ms, 3),
+            "one_step_ms": round(stepped.whole_ms, 3),
+            "cost": round(stepped.cost, 3),
+        },
         "cascade": {**best, **whole},
     }
+
+
+def both(vector: Pointwise, cold: Cold, samples: Samples) -> TwoStep:
+    """Two trained pre-rankers as the steps of one."""
+    assert isinstance(vector, Vector)
+    config = TwoStep.Config(coarse=vector.config, fine=cold.config)
+    model = config.build(samples.space, cold.tasks)
+    model.coarse.load_state_dict(vector.state_dict())
+    model.fine.load_state_dict(cold.state_dict())
+    model.freeze()
+    return model
 
 
 def chosen(points: list[Point], trial: Trial) -> Point:
@@ -259,6 +288,8 @@ def main() -> None:
     options.add_argument("--run", type=Path, help="a trained run of the example")
     options.add_argument("--keep", type=int, nargs="*", help="numbers of groups to try")
     options.add_argument("--retrieval", type=int, default=400, help="items that retrieval finds")
+    options.add_argument("--wide", type=int, default=2_000, help="... for two steps")
+    options.add_argument("--target", type=float, default=0.98, help="hit of two steps over one's")
     options.add_argument("--cuts", type=int, nargs="+", default=[40, 64, 80])
     options.add_argument("--budget", type=float, default=0.3, help="of the slim COLD's cost")
     options.add_argument("--slim-epochs", type=int, default=1)

@@ -231,6 +231,7 @@ def fit_blends(cascade: Cascade, passes: Sequence[Pass], samples: Samples, app: 
             found = {name: lists.take_rows(rows) for name, lists in each.found.items()}
             requests = each.requests.take(rows)
             merged = cascade.merge.merge(found, torch.full((len(rows),), quota["retrieval"]))
+            merged = cascade.narrowed(requests, merged)
             merged = cascade.features(requests, merged, samples.store)
             chunks.append((each.row[rows.numpy()], requests, cascade.prerank(requests, merged)))
 

@@ -18,6 +18,7 @@ from .nn.pointwise import Pointwise
 from .pipeline import Judge, retrieve, some
 from .samples import Part, Samples
 from .serving.cascade import Cascade
+from .stages import Scorer
 
 KEPT = 50  # of a pre-ranker's first, in which the ranker's favourites are looked for
 REQUESTS = 256  # on which pre-ranker and ranker are compared
@@ -40,7 +41,7 @@ class Asked:
     found: Candidates  # with all features
     fine_N: Tensor
 
-    def hit(self, model: Pointwise, kept: int = KEPT) -> metrics.Floats:  # (B,)
+    def hit(self, model: Scorer, kept: int = KEPT) -> metrics.Floats:  # (B,)
         """Share of the ranker's favourites among a model's first ``kept``."""
         rough_N = self.cascade.worth(model.score(self.requests, self.found), self.found)
         agreed = lists.agreement(rough_N, self.fine_N, self.found.item_id.offsets, FAVOURITES)
