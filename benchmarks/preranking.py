@@ -7,7 +7,7 @@ model's own first 50 of what retrieval found), candidates a second and ms of a r
 ``cascade`` lets the ranker score all that retrieval found, or what COLD leaves of it: how much
 recall@10 and worth of what was taken is lost, for how many times fewer candidates ranked.
 
-``two_step`` lets the vector product leave as few candidates to COLD as keep ``--target`` of COLD's hit.
+``two_step``: how few candidates the vector product may leave to COLD for a share of COLD's hit.
 
     python -m benchmarks.preranking [--run runs/complete_journey] [--keep 24 12 5] [--plot FILE]
 
