@@ -6,6 +6,8 @@
 the vector product. ``importance``: 10 of 40 groups matter; how many are among COLD's ten most
 important. ``gates``: the same groups, half of them four times as dear; what gates keep, what is
 left of the multiplications, and the AUC and time of the slim network beside the whole one.
+``auction``: pre-rankers that learn scores or order from a ranker that knows, see ``_auction.py``;
+the share, by worth, of the ranker's ten best among their own ten first of 100.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import _common
+from benchmarks import _auction, _common
 from headrace.data import Batch, Candidates, Ragged, Requests
 from headrace.evaluation import metrics
 from headrace.features import Catalogue, FeatureSpace
@@ -284,6 +286,7 @@ def one(seed: int, requests: int, epochs: int, budget: float) -> dict[str, float
         "interaction_cold": pairs["cold"],
         "precision_at_10": importance(world, seed, epochs),
     }
+    hits = _auction.hits(seed, requests * 5 // 12, epochs)
     done = gates(world, seed, epochs, budget, (256, 128))
     kept = set(done.kept)
     return out | {
@@ -294,6 +297,7 @@ def one(seed: int, requests: int, epochs: int, budget: float) -> dict[str, float
         "auc_after": done.after,
         "auc_loss": done.before - done.after,
         "speedup": done.speedup,
+        **{f"auction_{name}": each["worth_hit"] for name, each in hits.items()},
     }
 
 

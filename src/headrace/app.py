@@ -57,6 +57,15 @@ class Serving(Config):
     """Larger request bodies are refused."""
 
 
+class Evaluating(Config):
+    """What reports look at."""
+
+    sellers: tuple[str, ...] | None = None
+    """Item features that tell who offers an item: the report says how those with few events fare.
+    Default: those of the schema that are called seller, shop, merchant, advertiser, manufacturer
+    or brand."""
+
+
 class App(Config):
     """The whole cascade, as configured."""
 
@@ -93,6 +102,7 @@ class App(Config):
     allocation: Annotated[Any, Kinds("headrace.allocation.policies")]
     """How much each request may cost."""
     serving: Serving = Serving()
+    evaluation: Evaluating = Evaluating()
 
     @model_validator(mode="after")
     def _names_agree(self) -> App:
@@ -115,6 +125,7 @@ class App(Config):
     def _named_features(self) -> Iterable[str]:
         for ranker in (self.ranking, *self.compare.values()):
             yield from _setting(ranker, "attend", ())
+        yield from self.evaluation.sellers or ()
 
     def _named_sequences(self) -> Iterable[str]:
         for part in (

@@ -16,6 +16,7 @@ from .steps import Steps
 if TYPE_CHECKING:
     from .selection import Selection
     from .slimming import Slimmed
+    from .stepping import Fitted
 
 prerank = typer.Typer(no_args_is_help=True, help="What the pre-ranker reads, and what it costs.")
 console = Console()
@@ -74,6 +75,26 @@ def scores(
     print(f"scores = {json.dumps(str(output))}")
 
 
+@prerank.command("steps")
+def steps(
+    run: RunPath,
+    target: Annotated[
+        float, typer.Option(help="Share of the fine step's hit that must stay.")
+    ] = 0.98,
+    retrieval: Annotated[
+        int | None, typer.Option(min=1, help="Items found a request; default: as configured.")
+    ] = None,
+) -> None:
+    """Find how few candidates the coarse step of two may leave, and publish the bundle so."""
+    from . import stepping
+    from .run import Run
+
+    found, version = stepping.publish(Run.open(run), target, retrieval, Steps(console))
+    _print_steps(found, target)
+    console.print(f"bundle: version {version}", highlight=False, soft_wrap=True)
+    print(f"keep = {found.best.keep}")
+
+
 def slim(
     run: RunPath,
     stage: Annotated[str, typer.Option(help="preranking or ranking.")] = "preranking",
@@ -121,6 +142,25 @@ def _print_selection(found: Selection) -> None:
         chosen = "chosen" if t == found.best else ""
         table.add_row(str(t.keep), *numbers, f"{t.features_ms:.2f}", t.precision, chosen)
     console.print(table)
+
+
+def _print_steps(found: Fitted, target: float) -> None:
+    table = Table(title="two steps", title_justify="left", pad_edge=False)
+    for heading in ("keep", "hit", "of the fine step's", ""):
+        table.add_column(heading, justify="right")
+    shown = [
+        t for t in found.tried if t == found.best or t in found.tried[:: len(found.tried) // 8 + 1]
+    ]
+    for t in shown:
+        chosen = "chosen" if t == found.best else ""
+        table.add_row(str(t.keep), f"{t.hit:.3f}", f"{t.of_whole:.3f}", chosen)
+    console.print(table)
+    for line in (
+        f"the smallest with {target:.0%} of the hit of the fine step on all, {found.whole_hit:.3f}",
+        f"a request of {found.candidates} candidates: {found.ms:.2f} ms, without the coarse step "
+        f"{found.whole_ms:.2f} ms ({found.cost:.0%})",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _print_slimmed(done: Slimmed, stage: str) -> None:

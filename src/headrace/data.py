@@ -37,6 +37,12 @@ class Ragged:
         """Cut ``values`` into rows of these lengths, ``(B,) int64``."""
         return cls(values, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
 
+    @classmethod
+    def join(cls, parts: Sequence[Ragged]) -> Ragged:
+        """The rows of one after those of another."""
+        lengths = torch.cat([part.lengths for part in parts])
+        return cls.sized(torch.cat([part.values for part in parts]), lengths)
+
     def check(self) -> Ragged:
         """Verify the invariants; called where data enters, since trees of non-tensors are legal."""
         starts_at_0, ends_at_n = self.offsets[0] == 0, self.offsets[-1] == self.values.shape[0]

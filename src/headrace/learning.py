@@ -13,7 +13,7 @@ from .app import Scoring
 from .calibration import Calibration
 from .evaluation import metrics
 from .nn.pointwise import Pointwise
-from .samples import Drawn, Samples
+from .samples import Drawn, Part, Samples
 from .training import Trainer
 
 Array = NDArray[Any]
@@ -41,11 +41,11 @@ def learn(
 
 
 class Judge:
-    """Scores pointwise models on the exposures of the validation period."""
+    """Scores pointwise models on the exposures of a period, by default that of validation."""
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: Samples, part: Part = "valid") -> None:
         self._samples = samples
-        requests = some(samples.requests("valid"), VALID_REQUESTS, samples.seed)
+        requests = some(samples.requests(part), VALID_REQUESTS, samples.seed)
         self._drawn = exposures(samples, requests)
 
     def __call__(self, model: nn.Module) -> float:

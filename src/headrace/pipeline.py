@@ -14,12 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .alignment import learn_order
 from .app import App
 from .bundle import Bundle, Parts, write_bundle
 from .data import Candidates, Ragged, Requests
 from .distillation import Teaching
 from .learning import CHUNK, VALID_REQUESTS, Judge, learn, some
 from .nn.pointwise import Pointwise
+from .preranking import PreRankerConfig
+from .preranking._aligned import AlignedConfig
 from .reranking.top import Top
 from .run import Run
 from .samples import Samples
@@ -56,42 +59,30 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
         passes = explore(channels, samples, app.allocation.quota)
         merge = Merge.fit([(each.found, each.truth) for each in passes], app.seed)
     judge = Judge(samples)
-    rankers: dict[str, Pointwise] = {}
-
-    find = partial(retrieve_merged, channels, merge, app.allocation.quota)
-
-    def prerank() -> Pointwise:
+    config: PreRankerConfig = app.preranking
+    torch.manual_seed(app.seed)
+    preranker: Pointwise = config.build(samples.space, app.samples.tasks)
+    aligned = isinstance(config, AlignedConfig)
+    taught = aligned or config.distill is not None  # by the ranker, hence after it
+    if not taught:
         with step("preranking"):
-            model = app.preranking.build(samples.space, app.samples.tasks)
-            if app.preranking.distill is None:
-                learn(model, app.prerank_training, samples, trainer, judge, "preranking")
-            else:
-                rankers["ranking"].freeze()
-                teaching = Teaching.prepared(
-                    app, samples, trainer, judge, lambda: rankers["ranking"], find
-                )
-                teaching.learn(model, "preranking")
-            return model
-
-    # one that learns from a teacher learns after the ranker, which may be the teacher
-    preranker = prerank() if app.preranking.distill is None else None
+            learn(preranker, app.prerank_training, samples, trainer, judge, "preranking")
+    rankers: dict[str, Pointwise] = {}
     for name, settings in {"ranking": app.ranking, **app.compare}.items():
         with step(name):
             torch.manual_seed(app.seed)
             rankers[name] = settings.build(samples.space, app.samples.tasks)
             learn(rankers[name], app.rank_training, samples, trainer, judge, name)
-    preranker = preranker or prerank()
     with step("calibration"):
         calibrations = {name: judge.calibrate(model) for name, model in rankers.items()}
-    with step("blending"):
-        preranker.freeze()
+    with step("cascade"):
         rankers["ranking"].freeze()
         cascade = Cascade(
             builder=samples.builder,
             catalogue=samples.space.catalogue,
             channels=channels,
             merge=merge,
-            preranker=preranker,
+            preranker=rankers["ranking"] if taught else preranker,
             preranking_blend=Blend.identity(len(app.samples.tasks)),
             ranker=rankers["ranking"],
             calibration=calibrations["ranking"],
@@ -99,6 +90,18 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
             value=value,
             reranker=Top.Config().build(samples.space.catalogue),
         )
+    if taught:
+        with step("preranking"):
+            if aligned:
+                learn_order(preranker, cascade, app, samples, trainer, judge)
+            else:
+                find = partial(retrieve_merged, channels, merge, app.allocation.quota)
+                Teaching.prepared(
+                    app, samples, trainer, judge, lambda: rankers["ranking"], find
+                ).learn(preranker, "preranking")
+    with step("blending"):
+        preranker.freeze()
+        cascade = replace(cascade, preranker=preranker)
         cascade = fit_blends(cascade, passes, samples, app)
     with step("recount"):
         for name, channel in channels.items():
@@ -164,6 +167,7 @@ def fit_blends(cascade: Cascade, passes: Sequence[Pass], samples: Samples, app: 
             found = {name: lists.take_rows(rows) for name, lists in each.found.items()}
             requests = each.requests.take(rows)
             merged = cascade.merge.merge(found, torch.full((len(rows),), quota["retrieval"]))
+            merged = cascade.narrowed(requests, merged)
             merged = cascade.features(requests, merged, samples.store)
             chunks.append((each.row[rows.numpy()], requests, cascade.prerank(requests, merged)))
 

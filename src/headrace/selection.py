@@ -7,7 +7,7 @@ authors chose by hand, here the limit is a number of milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -15,23 +15,18 @@ import numpy as np
 import torch
 
 from .bundle import Bundle
-from .costing import Request
-from .data import Candidates, Requests
 from .distillation import Teaching
 from .errors import ConfigError
-from .evaluation import lists, metrics
-from .learning import Judge, learn, some
-from .nn.pointwise import Pointwise
+from .learning import some
 from .pipeline import Step
-from .preranking.cold import Cold
+from .preranking.cold import Cold, every_group
 from .run import Run
 from .samples import Samples
-from .serving.cascade import Cascade
+from .schooling import Schooling
 from .serving.merge import retrieve_merged
 from .training import Trainer
+from .yardstick import CHUNK, REQUESTS, Yardstick
 
-HIT_REQUESTS = 256  # on which pre-ranker and ranker are compared
-CHUNK = 32
 SHARES = (1.0, 0.75, 0.5, 0.35, 0.2)  # of the groups, where no K is asked for
 
 
@@ -46,6 +41,11 @@ class Trial:
     rows_per_s: float
     ms: float  # a request of ``costing.ROWS`` candidates, features included
     features_ms: float
+
+    @property
+    def name(self) -> str:
+        """What a plot calls it."""
+        return f"K = {self.keep}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,41 +84,47 @@ def select(
         bundle.check_schema(app.schema_)
         cascade = bundle.assemble(run.log())
         samples = run.samples(cascade.builder.space)
-        every = config.model_copy(update={"groups": (), "keep": 0, "squeeze": True})
-        known = every.chosen(samples.space.schema)
-        sizes = checked(sizes, len(known))
-        judge, request = Judge(samples), Request.of(samples)
-        asked = list(_asked(cascade, app.allocation.quota, samples))
-        find = partial(retrieve_merged, cascade.channels, cascade.merge, app.allocation.quota)
-
+        sizes = checked(sizes, len(every_group(app.schema_, config.history)))
+        yardstick = Yardstick.of(cascade, app.allocation.quota, samples)
     teaching = None
     if config.distill is not None:
+        find = partial(retrieve_merged, cascade.channels, cascade.merge, app.allocation.quota)
         with step("teacher"):
-            space = samples.space
             teaching = Teaching.prepared(
-                app, samples, trainer, judge, lambda: bundle.ranker("ranking", space), find
+                app,
+                samples,
+                trainer,
+                yardstick.judge,
+                lambda: bundle.ranker("ranking", samples.space),
+                find,
             )
+    school = Schooling(samples, app.prerank_training, trainer, yardstick.judge, app.seed, teaching)
+    importance, made = compare(config, sizes, school, yardstick, step)
+    trials = tuple(trial for trial, _ in made)
+    return Selection(importance, trials, choose(trials, budget_ms), budget_ms)
 
-    def trained(settings: Cold.Config, name: str) -> Cold:
-        with step(name):
-            torch.manual_seed(app.seed)
-            model = settings.build(samples.space, app.samples.tasks)
-            if teaching is not None:
-                teaching.learn(model, f"select.{name}")
-            else:
-                learn(model, app.prerank_training, samples, trainer, judge, f"select.{name}")
-            return model
 
-    whole = trained(every, "all groups")
-    importance = importances(whole, samples)
-    trials: list[Trial] = []
+def compare(
+    config: Cold.Config,
+    sizes: Sequence[int],
+    school: Schooling,
+    yardstick: Yardstick,
+    step: Step,
+) -> tuple[Mapping[str, float], list[tuple[Trial, Cold]]]:
+    """The groups by importance, and for each K a trial and the model, frozen."""
+    every = config.model_copy(update={"groups": (), "keep": 0, "squeeze": True})
+    with step("all groups"):
+        whole = school.train(every, "select.all groups")
+    importance = importances(whole, school.samples)
+    made: list[tuple[Trial, Cold]] = []
     for keep in sizes:
         settings = config.model_copy(update={"groups": tuple(importance), "keep": keep})
-        model = (
-            whole if keep == len(known) and config.squeeze else trained(settings, f"keep {keep}")
-        )
-        trials.append(_tried(model, settings, samples, request, judge, asked))
-    return Selection(importance, tuple(trials), choose(trials, budget_ms), budget_ms)
+        model = whole
+        if keep < len(importance) or not config.squeeze:
+            with step(f"keep {keep}"):
+                model = school.train(settings, f"select.keep {keep}")
+        made.append(_tried(model, settings, school.samples, yardstick))
+    return importance, made
 
 
 def checked(sizes: Sequence[int], num_groups: int) -> list[int]:
@@ -144,7 +150,7 @@ def choose(trials: Sequence[Trial], budget_ms: float | None) -> Trial:
 
 def importances(model: Cold, samples: Samples) -> dict[str, float]:
     """Mean scale of each group over exposures of the validation period, largest first."""
-    rows = some(samples.requests("valid"), HIT_REQUESTS, samples.seed)
+    rows = some(samples.requests("valid"), REQUESTS, samples.seed)
     total_G = torch.zeros(len(model.groups))
     seen = 0
     with torch.inference_mode():
@@ -157,13 +163,8 @@ def importances(model: Cold, samples: Samples) -> dict[str, float]:
 
 
 def _tried(
-    model: Cold,
-    settings: Cold.Config,
-    samples: Samples,
-    request: Request,
-    judge: Judge,
-    asked: list[_Asked],
-) -> Trial:
+    model: Cold, settings: Cold.Config, samples: Samples, yardstick: Yardstick
+) -> tuple[Trial, Cold]:
     """Measure a trained model in the faster precision, bf16 where it wins by a tenth."""
     frozen: dict[str, Cold] = {}
     for precision in ("float32", "bfloat16"):
@@ -171,46 +172,18 @@ def _tried(
         frozen[precision] = chosen.build(samples.space, model.tasks)
         frozen[precision].load_state_dict(model.state_dict())
         frozen[precision].freeze()
-    speed = {name: request.speed(each) for name, each in frozen.items()}
+    speed = {name: yardstick.speed(each) for name, each in frozen.items()}
     halved = speed["bfloat16"].score_ms < 0.9 * speed["float32"].score_ms
     precision = "bfloat16" if halved else "float32"
     chosen, took = frozen[precision], speed[precision]
-    hits = [_recall(chosen, each) for each in asked]
-    return Trial(
+    quality = yardstick.quality(chosen)
+    trial = Trial(
         len(model.groups),
         precision,
-        judge(chosen),
-        metrics.mean(np.concatenate(hits)),
+        quality.gauc,
+        quality.hit,
         took.rows_per_s,
         took.ms,
         took.features_ms,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What retrieval found for some requests, and what the ranker makes of it."""
-
-    cascade: Cascade
-    requests: Requests
-    merged: Candidates
-    fine_N: torch.Tensor
-
-
-def _asked(cascade: Cascade, quota: Mapping[str, int], samples: Samples) -> Iterator[_Asked]:
-    rows, _ = samples.first_requests("valid")
-    rows = some(rows, HIT_REQUESTS, samples.seed)
-    for part in np.array_split(rows, max(1, len(rows) // CHUNK)):
-        requests = samples.features(part)
-        merged = retrieve_merged(cascade.channels, cascade.merge, quota, requests)
-        hits = cascade.ranker.reads_hits or cascade.preranker.reads_hits
-        merged = cascade.builder.candidates(requests, merged, samples.store, hits=hits)
-        fine = cascade.rank(requests, cascade.prerank(requests, merged))
-        yield _Asked(cascade, requests, merged, fine.scores["value"][:, 0])
-
-
-def _recall(model: Pointwise, asked: _Asked) -> np.ndarray:
-    """Of the ranker's first 10 among the model's first 50, for every request."""
-    cascade, merged = asked.cascade, asked.merged
-    rough_N = cascade.worth(model.score(asked.requests, merged), merged)
-    return lists.agreement(rough_N, asked.fine_N, merged.item_id.offsets).recall(50)
+    return trial, chosen

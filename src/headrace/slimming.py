@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import tomli_w
 import torch
@@ -15,11 +15,13 @@ from .app import Scoring
 from .bundle import Bundle, rewrite
 from .costing import Request, Speed
 from .errors import ConfigError
-from .learning import Judge, learn
+from .learning import Judge
 from .nn.gated import Gated, inherit
+from .nn.gates import Costs
 from .nn.pointwise import Pointwise
 from .pipeline import Step
 from .run import Run
+from .schooling import Schooling
 from .training import Trainer
 
 Stage = Literal["preranking", "ranking"]
@@ -66,12 +68,49 @@ def slim(
         bundle.restore(frozen, name)
         frozen.freeze()
         before = judge(frozen), request.speed(frozen)
+    school = Schooling(samples, scoring, trainer, judge, app.seed)
+    thin = thinned(whole, settings, costs, gating, epochs, school, step)
+    model = thin.model
+    arrays: dict[str, dict[str, Tensor]] = {name: dict(model.state_dict())}
+    if stage == "ranking":
+        arrays["calibration.ranking"] = dict(judge.calibrate(model).arrays())
+    model.freeze()
+    after = judge(model), request.speed(model)
+    changed = _changed(settings.model_dump(mode="json"), thin.settings.model_dump(mode="json"))
+    raw = tomllib.loads((bundle.path / "config.toml").read_text())
+    raw[stage] |= changed
+    text = f"# as trained, but for [{stage}], which `headrace slim` made\n{tomli_w.dumps(raw)}"
+    made = rewrite(run.bundle_path, bundle, arrays, text=text, metrics={stage: after[0]})
+    gauc, speed = (before[0], after[0]), (before[1], after[1])
+    return Slimmed(made.version, changed, thin.dropped, gauc, speed, thin.cost_left)
+
+
+class Thinned(NamedTuple):
+    """A slim model, not yet frozen."""
+
+    model: Pointwise
+    settings: Any  # its stage's Config
+    dropped: tuple[str, ...]  # groups
+    cost_left: float  # share
+
+
+def thinned(
+    whole: Pointwise,
+    settings: Any,
+    costs: Costs,
+    gating: Gated.Config,
+    epochs: int,
+    school: Schooling,
+    step: Step,
+) -> Thinned:
+    """Train a model under gates, and what they leave for one more epoch; ``whole`` is used up."""
+    samples, scoring = school.samples, school.scoring
     training = scoring.training.model_copy(update={"epochs": epochs, "patience": 0})
     with step("gates"):
-        torch.manual_seed(app.seed)
+        torch.manual_seed(school.seed)
         batches = samples.ranking("train", scoring.requests_per_batch, hits=whole.reads_hits)
         gated = Gated(gating, whole, costs, epochs * len(batches))
-        trainer.fit(gated, batches, training, name=f"slim.{stage}")
+        school.trainer.fit(gated, batches, training, name="slim.gates")
         left = gated.gates.cost_left(costs) / costs.full
         thin = gated.release()
     stack = whole.stack()
@@ -79,23 +118,10 @@ def slim(
     dropped = tuple(each.name for each in stack.inputs if each.name not in thin.kept)
     slimmer = settings.slimmer(thin.kept, dropped, thin.hidden)
     with step("fine-tune"):
-        model: Pointwise = slimmer.build(samples.space, app.samples.tasks)
+        model: Pointwise = slimmer.build(samples.space, whole.tasks)
         inherit(thin, whole, model)
-        once = scoring.training.model_copy(update={"epochs": 1})
-        learn(model, scoring.model_copy(update={"training": once}), samples, trainer, judge, stage)
-    arrays: dict[str, dict[str, Tensor]] = {name: dict(model.state_dict())}
-    if stage == "ranking":
-        arrays["calibration.ranking"] = dict(judge.calibrate(model).arrays())
-    model.freeze()
-    after = judge(model), request.speed(model)
-    changed = _changed(settings.model_dump(mode="json"), slimmer.model_dump(mode="json"))
-    raw = tomllib.loads((bundle.path / "config.toml").read_text())
-    raw[stage] |= changed
-    text = f"# as trained, but for [{stage}], which `headrace slim` made\n{tomli_w.dumps(raw)}"
-    made = rewrite(run.bundle_path, bundle, arrays, text=text, metrics={stage: after[0]})
-    return Slimmed(
-        made.version, changed, dropped, (before[0], after[0]), (before[1], after[1]), left
-    )
+        school.teach(model, "slim.fine-tune", epochs=1)
+    return Thinned(model, slimmer, dropped, left)
 
 
 def _changed(old: Mapping[str, object], new: Mapping[str, object]) -> dict[str, object]:

@@ -76,6 +76,20 @@ class Scorer(Protocol):
     def score(self, requests: Requests, candidates: Candidates) -> Tensor: ...  # (N, T) float32
 
 
+@runtime_checkable
+class Narrowing(Scorer, Protocol):
+    """A scorer that has a cheaper word, by which candidates are cut before their features exist."""
+
+    @property
+    def keep(self) -> int:
+        """Candidates a request that are left."""
+        ...
+
+    def coarse_score(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T)
+        """The cheaper word."""
+        ...
+
+
 class Selector(Protocol):
     """Choose and order at most ``quota_B`` candidates a request; a re-ranker is a selector."""
 

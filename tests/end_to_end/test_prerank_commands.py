@@ -15,16 +15,35 @@ from headrace.serving.service import Service
 from tests.end_to_end.conftest import headrace, refused
 
 COLD = ('[preranking]\nkind = "vector"', '[preranking]\nkind = "cold"\nhidden = [32, 16]')
+STEPS = """[preranking]
+kind = "two_step"
+keep = 15
+fine.kind = "cold"
+fine.hidden = [16]"""
+ALIGNED = """[preranking]
+kind = "copr"
+lists = 200
+model = { kind = "cold", hidden = [16] }"""
 
 
 @pytest.fixture(scope="module")
 def cold(trained, tmp_path_factory):
     """The shop with COLD in the place of the vector product, trained."""
+    return with_preranker(trained, COLD[1], tmp_path_factory.mktemp("cold"))
+
+
+@pytest.fixture(scope="module")
+def stepped(trained, tmp_path_factory):
+    """The shop with two steps, trained."""
+    return with_preranker(trained, STEPS, tmp_path_factory.mktemp("stepped"))
+
+
+def with_preranker(trained, section, folder):
+    """Ingest and train the shop with another [preranking]."""
     shop, _ = trained
-    folder = tmp_path_factory.mktemp("cold")
-    text = shop.config.read_text().replace(*COLD).replace(str(shop.run), str(folder / "run"))
+    text = shop.config.read_text().replace(COLD[0], section)
     config = folder / "cold.toml"
-    config.write_text(text)
+    config.write_text(text.replace(str(shop.run), str(folder / "run")))
     headrace("ingest", config)
     headrace("train", config)
     return config, folder / "run"
@@ -71,7 +90,34 @@ def test_slim_makes_a_bundle_that_serves(stage, cold, tmp_path):
     assert set(cascade.preranker.reads_cross) <= set(cascade.builder.space.schema.names("cross"))
 
 
+def test_two_steps_serve_and_are_fitted(stepped):
+    _, run = stepped
+    cascade = Bundle.open(run / "bundle").assemble(Run.open(run).log())
+    with Service.open(run) as service:
+        assert len(service.recommend(user="5", k=5).items) == 5
+    done = headrace("prerank", "steps", run, "--target", "0.9", "--retrieval", "40")
+    keep = int(re.search(r"^keep = (\d+)$", done.stdout, re.MULTILINE)[1])
+    assert 1 <= keep <= 40
+    after = Bundle.open(run / "bundle")
+    assert after.app.preranking.keep == keep
+    assert f"bundle: version {after.version}" in done.stdout
+    fitted = after.assemble(Run.open(run).log())
+    assert (cascade.preranker.keep, fitted.preranker.keep) == (15, keep)
+
+
+def test_a_pre_ranker_learns_from_the_ranker_of_its_run(trained, tmp_path):
+    _, run = with_preranker(trained, ALIGNED, tmp_path)
+    left = json.loads((run / "training.json").read_text())["training"]
+    assert len(left["preranking"]["loss"]) > 1
+    report = headrace("evaluate", run).stdout
+    assert "Does the pre-ranker agree" in report
+    with Service.open(run) as service:
+        assert len(service.recommend(user="5", k=5).items) == 5
+
+
 MISTAKES = {
+    "no steps": (["prerank", "steps", "{cold}"], "its pre-ranker is 'cold': only \"two_step\" has"),
+    "no target": (["prerank", "steps", "{cold}", "--target", "1.5"], "--target 1.5: a share of"),
     "not cold": (["prerank", "select", "{vector}"], "kind = 'vector': only \"cold\" has groups"),
     "too many": (["prerank", "select", "{cold}", "--keep", "40"], "--keep 40: there are 9 groups"),
     "no layers": (["slim", "{vector}"], "kind = 'vector': has no layers that gates thin out"),

@@ -84,6 +84,26 @@ def d_category():
     }
 
 
+def consistency():
+    names = ("hit", "worth_hit", "ndcg", "taken_hit")
+    values = {"10": (0.48, 0.5, 0.71, 0.16), "50": (0.91, 0.93, 0.88, 0.27)}
+    kind = {"candidates": 0.04, "favourites": 211, "taken": 940}
+    return {
+        "favourites": 10,
+        "requests": 1_728,
+        "tau": 0.61,
+        "at": {
+            k: {**dict(zip(names, row, strict=True)), "se": dict.fromkeys(names, 0.004)}
+            for k, row in values.items()
+        },
+        "cut": 50,
+        "kinds": {
+            "new items": {**kind, "hit": 0.71, "worth_hit": 0.73, "taken_hit": 0.052},
+            "small by brand": {**kind, "hit": None, "worth_hit": None, "taken_hit": 0.1},
+        },
+    }
+
+
 def training(seconds, start, floor, steps, every):
     curve = [
         {
@@ -173,6 +193,7 @@ def whole_report() -> Report:
             "auc": 0.842,
             "gauc": 0.791,
             "hit": {"10": 0.48, "20": 0.69, "50": 0.91, "100": 0.975, "150": 0.994},
+            "consistency": consistency(),
         },
         "ranking": {
             "lr": ranker(0.821, 0.768, 0.1642, 1.032, 0.25),

@@ -119,7 +119,7 @@ def without(report, path):
     ("path", "gone"),
     [
         (("retrieval",), {"channels", "retrieval", "overlap", "exclusive"}),
-        (("preranking",), {"hit", "preranking"}),
+        (("preranking",), {"hit", "preranking", "consistency", "kinds"}),
         (("ranking",), {"calibration", "ranking"}),
         (("d_category",), {"reach", "d_category"}),
         (("cascade",), {"standings", "funnel", "latency", "baselines", "stages"}),
@@ -143,6 +143,7 @@ def test_missing_details_are_done_without(report, undrawn):
         "retrieval merged new_to_user",
         "retrieval merged se",
         "retrieval channels swing new_to_user",
+        "preranking consistency",
         "ranking din sd",
         "ranking din seeds",
         "cascade new_to_user",

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from headrace.evaluation import print_report
-from headrace.evaluation.tables import gain, number, spread, tables
+from headrace.evaluation.cells import gain, number, spread
+from headrace.evaluation.tables import tables
 
 
 def printed(report, width):

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from . import charts_ranking, drawing
+from .cells import number
 from .drawing import COLORS, FULL, HALF, ROW, Chart
 from .structure import Report
-from .tables import number, strongest_first
+from .tables import strongest_first
 
 
 def charts(report: Report) -> dict[str, Chart]:

@@ -12,10 +12,10 @@ from .drawing import COLORS, FULL
 
 
 class Point(Protocol):
-    """One size, measured."""
+    """One model, measured."""
 
     @property
-    def keep(self) -> int: ...
+    def name(self) -> str: ...
     @property
     def gauc(self) -> float: ...
     @property
@@ -25,7 +25,7 @@ class Point(Protocol):
 
 
 def trade_off(trials: Sequence[Point], best: Point) -> Figure:
-    """GAUC and hit over the time a request takes; the chosen size is marked."""
+    """GAUC and hit over the time a request takes; the chosen point is marked."""
     with drawing.style():
         figure, panels = drawing.panels(FULL, 3.2, 2)
         ms = [t.ms for t in trials]
@@ -33,12 +33,12 @@ def trade_off(trials: Sequence[Point], best: Point) -> Figure:
             (panels[0], "GAUC", [t.gauc for t in trials], best.gauc),
             (panels[1], "hit, first 10 in 50", [t.hit for t in trials], best.hit),
         ):
-            axes.plot(ms, value, "o-", color=COLORS["deep"])
+            axes.plot(ms, value, "o", color=COLORS["deep"])
             axes.plot([best.ms], [chosen], "o", color=COLORS["warm"], markersize=9)
             for trial, x, y in zip(trials, ms, value, strict=True):
-                axes.annotate(
-                    f"K = {trial.keep}", (x, y), (4, 4), textcoords="offset points", fontsize=8
-                )
+                axes.annotate(trial.name, (x, y), (4, 4), textcoords="offset points", fontsize=8)
+            if max(ms) > 10 * min(ms):
+                drawing.log_scale(axes)
             axes.set_xlabel("ms a request of 2,000 candidates")
             axes.set_title(label)
     return figure

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from . import drawing
+from .cells import number
 from .drawing import COLORS, FULL, HALF, ROW, Chart
 from .structure import Bin, Report
-from .tables import bins_of_days, number
+from .tables import bins_of_days
 
 WHICH: tuple[Literal["shown"], Literal["taken"]] = ("shown", "taken")
 
@@ -24,17 +25,27 @@ def hit(report: Report) -> Chart | None:
         return None
     figure, (axes,) = drawing.panels(HALF, 2.9)
     cuts, values = [int(m) for m in kept], list(kept.values())
-    axes.plot(cuts, drawing.drawable(values), "o-", color=COLORS["deep"])
+    axes.plot(cuts, drawing.drawable(values), "o-", color=COLORS["deep"], label="of the ten")
     for m, value in zip(cuts, values, strict=True):
         axes.annotate(number(value, 2), (m, value or 0), (4, -12), textcoords="offset points")
     axes.set(ylim=(0, 1.05), xlim=(0, max(cuts) * 1.06), xlabel="m, the pre-ranker's cut")
+    agreed = report["preranking"].get("consistency") if "preranking" in report else None
+    if agreed:
+        lengths = [int(k) for k in agreed["at"]]
+        for name, color, line in (
+            ("by worth", "warm", [each["worth_hit"] for each in agreed["at"].values()]),
+            ("taken", "green", [each["taken_hit"] for each in agreed["at"].values()]),
+        ):
+            axes.plot(lengths, drawing.drawable(line), "o--", color=COLORS[color], label=name)
+        axes.legend(loc="center right", fontsize=8)
     axes.set_ylabel("hit@m")
     said = ", ".join(f"{number(value)} at {m}" for m, value in kept.items())
     return Chart(
         drawing.inline_svg(figure, "hit", f"Line chart of the pre-ranker's hit: {said}."),
         "Does the pre-ranker keep what the ranker wants?",
         "Share of the ranker's ten best candidates among the pre-ranker's m best (0 to 1): read "
-        "off the smallest m that loses little.",
+        "off the smallest m that loses little. By worth: of their worth; taken: of all that users "
+        "then took, whoever found it.",
     )
 
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
-from .tables import number
+from .cells import number
 
 Floats = NDArray[np.float64]
 COLORS = {

@@ -23,16 +23,16 @@ from ..run import Run
 from ..samples import Drawn, Samples
 from ..serving.cascade import Cascade
 from ..stages import Allocator, Trace, sequences_read
-from . import d_category, lists, metrics
+from . import consistency, d_category, lists, metrics
+from .consistency import Orders
 from .d_category import Rival
-from .structure import Baseline, Preranking, Ranking, Report, Retrieval
+from .structure import Baseline, Consistency, Preranking, Ranking, Report, Retrieval
 from .structure import Cascade as CascadePart
 
 Array = NDArray[Any]
 CHUNK = 64  # requests a pass of the cascade
 RANK_REQUESTS = 6_000  # most requests whose exposures judge the rankers
 LATENCY_REQUESTS = 200  # timed one at a time
-HIT_LENGTHS = (10, 20, 50, 100)
 BASELINES = ("popular", "repurchase")
 
 
@@ -42,7 +42,7 @@ class _Lists:
 
     channels: dict[str, list[Ragged]] = field(default_factory=dict[str, list[Ragged]])
     stages: dict[str, list[Ragged]] = field(default_factory=dict[str, list[Ragged]])
-    hits: dict[int, list[Array]] = field(default_factory=dict[int, list[Array]])
+    orders: list[Orders] = field(default_factory=list[Orders])
     best: dict[str, list[Ragged]] = field(default_factory=dict[str, list[Ragged]])  # by ranker
 
     def add(self, trace: Trace) -> None:
@@ -52,10 +52,10 @@ class _Lists:
             self.stages.setdefault(name, []).append(left.item_id)
 
     def channel(self, name: str) -> Ragged:
-        return _join(self.channels[name])
+        return Ragged.join(self.channels[name])
 
     def stage(self, name: str) -> Ragged:
-        return _join(self.stages[name])
+        return Ragged.join(self.stages[name])
 
 
 class _Truths(NamedTuple):
@@ -88,7 +88,9 @@ def evaluate(run: Run, bundle: Bundle, step: Step, against: str | None = None) -
     with step("rankers"):
         tested = exposures(samples, some(samples.requests("test"), RANK_REQUESTS, samples.seed))
         predicted = {name: _predict(bundle, name, samples, tested) for name in bundle.rankers()}
-        preranking = _judge_preranker(cascade, samples, tested, everything)
+        starved = consistency.kinds(samples, run.app.evaluation.sellers)
+        agreed = consistency.consistency(Orders.join(everything.orders), starved)
+        preranking = _judge_preranker(cascade, samples, tested, agreed)
     with step("latency"):
         timings = _time(cascade, allocator, samples, rows)
     price = samples.space.catalogue.columns["price"]
@@ -108,7 +110,7 @@ def evaluate(run: Run, bundle: Bundle, step: Step, against: str | None = None) -
         "seconds": {},
     }
     if rivals:
-        best = {name: _join(everything.best[name]) for name in rivals}
+        best = {name: Ragged.join(everything.best[name]) for name in rivals}
         asked = d_category.Asked(rows, truth, best)
         report["d_category"] = d_category.d_category(samples, asked, tested, predicted)
     else:
@@ -136,28 +138,28 @@ def _run(
         trace = cascade.run(requests, allocator.plan(requests), samples.store)
         out.add(trace)
         if not new_only:
-            _compare_orders(cascade, requests, trace, samples, rivals or {}, out)
+            asked = (requests, samples.truth(chunk))
+            _compare_orders(cascade, asked, trace, samples, rivals or {}, out)
     return out
 
 
 def _compare_orders(
     cascade: Cascade,
-    requests: Requests,
+    asked: tuple[Requests, Ragged],
     trace: Trace,
     samples: Samples,
     rivals: Mapping[str, Rival],
     out: _Lists,
 ) -> None:
     """Rank everything that retrieval found, to see what the pre-ranker and rivals make of it."""
+    requests, truth = asked
     readers = (cascade.preranker, cascade.ranker, *(rival.model for rival in rivals.values()))
     hits = any(reader.reads_hits for reader in readers)
     found = trace.after["retrieval"]
     merged = cascade.builder.candidates(requests, found, samples.store, hits=hits)
     rough_N = cascade.worth(merged.scores["preranking"], merged)
     fine_N = cascade.rank(requests, merged).scores["value"][:, 0]
-    agreed = lists.agreement(rough_N, fine_N, merged.item_id.offsets)
-    for m in HIT_LENGTHS:
-        out.hits.setdefault(m, []).append(agreed.recall(m))
+    out.orders.append(Orders(rough_N, fine_N, merged.item_id, truth))
     for name, rival in rivals.items():
         out.best.setdefault(name, []).append(rival.best(cascade, requests, merged))
 
@@ -225,7 +227,7 @@ def _judge_cascade(
 
 
 def _judge_preranker(
-    cascade: Cascade, samples: Samples, tested: list[Drawn], everything: _Lists
+    cascade: Cascade, samples: Samples, tested: list[Drawn], agreed: Consistency
 ) -> Preranking:
     preranker = cascade.preranker
     if not isinstance(preranker, Pointwise):
@@ -234,7 +236,8 @@ def _judge_preranker(
     return {
         "auc": metrics.auc(label_NT[:, -1], raw_NT[:, -1], weight_N),
         "gauc": metrics.gauc(user_N, label_NT[:, -1], raw_NT[:, -1], weight_N).gauc,
-        "hit": {str(m): metrics.mean(np.concatenate(h)) for m, h in everything.hits.items()},
+        "hit": {k: each["hit"] for k, each in agreed["at"].items()},
+        "consistency": agreed,
     }
 
 
@@ -310,8 +313,3 @@ def _training(run: Run) -> Any:
 
 def _moment(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
-
-
-def _join(parts: list[Ragged]) -> Ragged:
-    lengths = torch.cat([part.lengths for part in parts])
-    return Ragged.sized(torch.cat([part.values for part in parts]), lengths)

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy import stats
 from torch import Tensor
 
 from ..data import Ragged
@@ -116,6 +118,40 @@ def agreement(coarse_N: Tensor, fine_N: Tensor, offsets: Tensor, top: int = 10) 
     return match(Ragged(everything, offsets), Ragged.sized(favourites, quota_B))
 
 
+def graded_ndcg(grade_N: Values, offsets: Tensor, k: int) -> Floats:
+    """NDCG of the first ``k`` of lists of graded candidates, gain ``2^grade - 1``, ``(B,)``.
+
+    ``grade_N`` is in list order; the ideal list is the same in the order of grades. A list of
+    nothing but grade 0 is undefined.
+    """
+    gain_N = np.exp2(to_numpy(grade_N).astype(np.float64)) - 1
+    bounds = offsets.numpy()
+    row_N = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    place_N = np.arange(len(gain_N)) - bounds[row_N]
+    weight_N = np.where(place_N < k, 1 / np.log2(place_N + 2), 0.0)
+    best_N = gain_N[np.lexsort((-gain_N, row_N))]
+    got_B, ideal_B = (
+        np.bincount(row_N, weights=each * weight_N, minlength=len(bounds) - 1).astype(np.float64)
+        for each in (gain_N, best_N)
+    )
+    return ratio(got_B, ideal_B)
+
+
+def kendall_tau(left_N: Tensor, right_N: Tensor, offsets: Tensor) -> Floats:
+    """Kendall's τ_b of two scores of each request's candidates, ``(B,)``.
+
+    Share of pairs in the same order less those in the other, ties corrected for. Undefined for
+    fewer than two candidates, and where a score says the same of all.
+    """
+    left, right = left_N.numpy(), right_N.numpy()
+    bounds = offsets.tolist()
+    tau_B = np.full(len(bounds) - 1, np.nan)
+    for b, (start, end) in enumerate(pairwise(bounds)):
+        if end - start > 1:
+            tau_B[b], _ = stats.kendalltau(left[start:end], right[start:end])
+    return tau_B
+
+
 def coverage(lists: Ragged, k: int, num_items: int) -> float:
     """Share of the catalogue that is among the first ``k`` of any request."""
     first = ragged.head(lists.offsets, lists.lengths.clamp(max=k))
@@ -134,8 +170,8 @@ def overlap(channels: Mapping[str, Ragged]) -> Overlap:
         for b, right in enumerate(channels.values()):
             left_B, right_B = left.lengths.numpy(), right.lengths.numpy()
             both_B = match(left, right).hits(len(left.values))
-            jaccard[a, b] = mean(_ratio(both_B, left_B + right_B - both_B))
-            share[a, b] = mean(_ratio(both_B, left_B))
+            jaccard[a, b] = mean(ratio(both_B, left_B + right_B - both_B))
+            share[a, b] = mean(ratio(both_B, left_B))
     return {"channels": list(channels), "jaccard": jaccard.tolist(), "share": share.tolist()}
 
 
@@ -148,7 +184,7 @@ def exclusive(channels: Mapping[str, Ragged], truth: Ragged) -> dict[str, Exclus
     out: dict[str, Exclusive] = {}
     for name, found_P in zip(channels, found_CP, strict=True):
         hits_B = np.bincount(row_P, weights=found_P & alone_P, minlength=len(truth))
-        out[name] = Exclusive(int(hits_B.sum()), mean(_ratio(hits_B, num_true_B)))
+        out[name] = Exclusive(int(hits_B.sum()), mean(ratio(hits_B, num_true_B)))
     return out
 
 
@@ -215,9 +251,9 @@ def _slate_measures(matches: Matches, slate: Ragged, price_I: Values) -> dict[st
     }
 
 
-def _ratio(part_B: NDArray[Any], whole_B: NDArray[Any]) -> Floats:
+def ratio(part_B: NDArray[Any], whole_B: NDArray[Any]) -> Floats:
     """Divide; an empty whole gives NaN."""
-    return np.where(whole_B > 0, part_B / np.maximum(whole_B, 1), np.nan)
+    return np.divide(part_B, whole_B, out=np.full(len(part_B), np.nan), where=whole_B > 0)
 
 
 @njit(cache=True, nogil=True)

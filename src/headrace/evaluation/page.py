@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from .cells import ABSENT, gain, number
 from .charts import charts
 from .structure import Cascade, Report
-from .tables import ABSENT, gain, number, strongest_first, tables
+from .tables import strongest_first, tables
 
 SECTIONS = {
     "Cascade": ("standings", "funnel", "baselines", "latency", "stages"),
     "Retrieval": ("channels", "retrieval", "overlap", "exclusive"),
-    "Pre-ranking": ("hit", "preranking"),
+    "Pre-ranking": ("hit", "consistency", "kinds", "preranking"),
     "Ranking": ("calibration", "ranking", "reach", "d_category"),
     "Training": ("training",),
     "Data and time": ("data", "seconds"),

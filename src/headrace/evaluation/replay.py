@@ -156,6 +156,7 @@ def narrow(cascade: Cascade, wide: Widest, quota: Quota, truth: Ragged) -> Famil
         for name, each in wide.found.items()
     }
     merged = cascade.merge.merge(found, torch.full((size,), quota["retrieval"]))
+    merged = cascade.narrowed(wide.requests, merged)
     at_N = _places(merged.item_id, wide.merged.item_id)
     known = torch.nonzero(at_N >= 0)[:, 0]
     merged, at_N = merged.take(known), at_N[known]  # what was not scored cannot be shown

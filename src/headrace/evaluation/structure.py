@@ -102,12 +102,45 @@ class Retrieval(TypedDict):
     overlap: NotRequired[Overlap]
 
 
+class Agreement(TypedDict):
+    """What the pre-ranker's first k hold, at one k."""
+
+    hit: Metric
+    worth_hit: Metric
+    ndcg: Metric
+    taken_hit: Metric
+    se: Errors
+
+
+class KindOfItem(TypedDict):
+    """Items of one kind, at the cut of all kinds."""
+
+    candidates: Metric  # share of all
+    favourites: Count
+    taken: Count
+    hit: Metric
+    worth_hit: Metric
+    taken_hit: Metric
+
+
+class Consistency(TypedDict):
+    """The pre-ranker's order beside the ranker's, and beside what was taken."""
+
+    favourites: Count  # of a request: the ranker's best
+    requests: Count
+    tau: Metric
+    at: dict[str, Agreement]  # k -> ...
+    cut: Count
+    kinds: dict[str, KindOfItem]
+
+
 class Preranking(TypedDict):
     """The second stage, against labels and against the ranker."""
 
     auc: Metric
     gauc: Metric
     hit: dict[str, Metric]  # m -> share of the ranker's top 10 in the pre-ranker's top m
+    consistency: NotRequired[Consistency]
 
 
 class Bin(TypedDict):

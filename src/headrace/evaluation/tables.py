@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import pairwise
 
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from . import tables_preranking
+from .cells import ABSENT, Table, gain, number, spread
 from .structure import Baseline, Cascade, Channel, DCategory, Merged, Report
-
-ABSENT = "–"
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Cells as text; the first column names the row, all others are numbers unless ``prose``."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    note: str = ""
-    strong: int = 0  # how many rows from the top to stress
-    prose: bool = False
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -49,7 +36,9 @@ def tables(report: Report) -> dict[str, Table]:
     built = {
         "baselines": _baselines(report),
         "retrieval": _retrieval(report),
-        "preranking": _preranking(report),
+        "preranking": tables_preranking.quality(report),
+        "consistency": tables_preranking.consistency(report),
+        "kinds": tables_preranking.kinds(report),
         "ranking": _ranking(report),
         "d_category": _d_category(report),
         "stages": _stages(report),
@@ -57,21 +46,6 @@ def tables(report: Report) -> dict[str, Table]:
         "data": _data(report),
     }
     return {name: table for name, table in built.items() if table is not None}
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number for people: thousands marked, undefined as a dash."""
-    return ABSENT if value is None else f"{value:,.{digits}f}"
-
-
-def spread(value: float | None, error: float | None, digits: int = 3) -> str:
-    """A number and what it may be off by."""
-    return number(value, digits) + (f" ± {error:.{digits}f}" if error is not None else "")
-
-
-def gain(value: float | None, base: float | None) -> str:
-    """A relative difference in percent, signed."""
-    return ABSENT if value is None or not base else f"{100 * (value / base - 1):+.1f} %"
 
 
 def strongest_first(report: Report) -> dict[str, Baseline]:
@@ -171,16 +145,6 @@ def _recall_cells(found: Merged | Channel) -> tuple[str, ...]:
     cells = (found["recall@10"], found["recall@50"], found["recall@200"])
     fresh = (new["recall@10"], new["recall@50"], new["recall@200"]) if new else (None,) * 3
     return tuple(number(value) for value in (*cells, *fresh))
-
-
-def _preranking(report: Report) -> Table | None:
-    if "preranking" not in report:
-        return None
-    stage = report["preranking"]
-    rows = [("AUC", number(stage["auc"])), ("GAUC", number(stage["gauc"]))]
-    rows += [(f"hit@{m}", number(hit)) for m, hit in stage["hit"].items()]
-    note = "hit@m: share of the ranker's top 10 that is in the pre-ranker's top m."
-    return Table("Pre-ranking", ("measure", "value"), rows, note)
 
 
 def _ranking(report: Report) -> Table | None:

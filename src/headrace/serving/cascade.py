@@ -21,6 +21,7 @@ from ..data import Candidates, Ragged, Requests
 from ..features import Catalogue, FeatureBuilder
 from ..ops import ragged
 from ..stages import (
+    Narrowing,
     Plan,
     Retriever,
     Revise,
@@ -85,6 +86,8 @@ class Cascade:
             for name, channel in self.channels.items()
         }
         merged = watch("retrieval", lambda: self.merge.merge(found, plan.quota["retrieval"]))
+        if isinstance(self.preranker, Narrowing):
+            merged = watch("coarse", lambda: self.narrowed(requests, merged))
         early, late = self._making
         if early:
             merged = watch("features", lambda: early.make(self.builder, requests, merged, store))
@@ -152,6 +155,15 @@ class Cascade:
             return found
         on_sale_N = self.catalogue.available[found.item_id.values]
         return found if bool(on_sale_N.all()) else found.take(torch.nonzero(on_sale_N)[:, 0])
+
+    def narrowed(self, requests: Requests, merged: Candidates) -> Candidates:
+        """What the pre-ranker's coarse step leaves, by worth; all where it has no such step."""
+        if not isinstance(self.preranker, Narrowing):
+            return merged
+        rough_N = self.worth(self.preranker.coarse_score(requests, merged), merged)
+        quota_B = torch.full((len(requests),), self.preranker.keep)
+        kept_K = ragged.top(rough_N, merged.item_id.offsets, quota_B)
+        return merged.take(kept_K.sort().values)  # in the order of retrieval, as without the step
 
     def prerank(self, requests: Requests, merged: Candidates) -> Candidates:
         """Add what the pre-ranker says, in the light of retrieval."""
