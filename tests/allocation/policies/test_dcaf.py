@@ -247,6 +247,16 @@ def test_rates_and_clocks_that_go_backwards():
     assert rate.per_s == pytest.approx(10, rel=0.15)
 
 
+def test_the_rate_after_a_night_is_that_of_the_rush():
+    clock = Hand()
+    rate = Rate(clock)
+    clock.now += 8 * 3600
+    for _ in range(900):
+        clock.now += 0.01
+        rate.add(1)
+    assert rate.per_s == pytest.approx(100, rel=0.15)  # three half-lives
+
+
 def test_a_window_of_few_or_none_and_one_action():
     nothing = Window(np.zeros((0, 2)), np.array([1.0, 2.0]), 100)
     assert nothing.price(1.5, np.ones(2, bool)) == 0 and len(nothing) == 0
