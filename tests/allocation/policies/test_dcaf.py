@@ -234,9 +234,29 @@ def test_missing_damaged_and_foreign_models(model, tmp_path):
     model.write(tmp_path / "allocation")
     with pytest.raises(ConfigError, match="no such stage or channel 'tower'"):
         made(model).restore(tmp_path, ("popular",))
-    (tmp_path / "allocation" / "model.npz").write_bytes(b"no")
-    with pytest.raises(DataError, match="damaged model"):
+    Actions.of(PLANS, COST + 0.1, COST + 0.1).write(tmp_path / "allocation" / "actions.json")
+    with pytest.raises(DataError, match="of different replays"):
         made(model).restore(tmp_path, CHANNELS)
+    model.actions.write(tmp_path / "allocation" / "actions.json")
+    path = tmp_path / "allocation" / "model.npz"
+    whole = path.read_bytes()
+    for torn in (b"no", b"", whole[: len(whole) // 2]):
+        path.write_bytes(torn)
+        with pytest.raises(DataError, match="damaged model"):
+            made(model).restore(tmp_path, CHANNELS)
+
+
+def test_a_replay_comes_back_or_says_what_is_wrong(tmp_path):
+    path = tmp_path / "replay.npz"
+    with pytest.raises(DataError, match="run `headrace allocate replay` first"):
+        Logged.read(path)
+    logged(20).write(path)
+    assert np.array_equal(Logged.read(path).gain_NJ, logged(20).gain_NJ)
+    whole = path.read_bytes()
+    for torn in (b"no", b"", whole[: len(whole) // 2]):
+        path.write_bytes(torn)
+        with pytest.raises(DataError, match=r"no replay \(.*\); replay again"):
+            Logged.read(path)
 
 
 def test_gains_that_are_no_numbers_are_refused():
