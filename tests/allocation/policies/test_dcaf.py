@@ -165,7 +165,9 @@ def test_the_likelihood_is_that_of_the_last_decision(model):
     poor = allocator.revise(plan, Statistics(told([0] * 2000)))
     explored = poor.note["explored"]
     assert 0.15 < explored.double().mean() < 0.25
-    assert (poor.note["action"][explored] == 3).all() and (poor.note["action"][~explored] == 2).all()
+    assert (poor.note["action"][explored] == 3).all() and (
+        poor.note["action"][~explored] == 2
+    ).all()
     assert set(poor.note["propensity"][explored].tolist()) == {0.2}
     assert set(poor.note["propensity"][~explored].tolist()) == {0.8}
     allocator.price = 0.0
