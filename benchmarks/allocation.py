@@ -128,13 +128,12 @@ def estimator_us(actions: Actions, logged: Logged) -> dict[str, float]:
 
 
 def mean(figures: Sequence[Any]) -> Any:
-    """Means over seeds, of numbers at the same place."""
+    """Means over the seeds that have one, of numbers at the same place."""
     first = figures[0]
     if isinstance(first, Mapping):
         return {key: mean([each[key] for each in figures]) for key in first}
-    if first is None:
-        return None
-    return round(float(np.mean(figures)), 4)
+    known = [each for each in figures if each is not None]
+    return round(float(np.mean(known)), 4) if known else None
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ import re
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from benchmarks.serving import ANSWER_S, EARLY_S, Client, server
 from headrace.errors import HeadraceError
 from headrace.evaluation.replay import widest
 from headrace.log import Log
+from headrace.run import Run
 from headrace.serving.service import Service
 from headrace.serving.wire import Ask
 
@@ -80,8 +82,7 @@ def judge(run: Path, calls: list[tuple[float, bytes]]) -> Judge:
     out: dict[str, dict[str, float]] = {}
     users = sorted({orjson.loads(body)["user"] for _, body in calls})
     with Service.open(run) as service, torch.inference_mode():
-        quota = service.steering.plan(service.requests(*service.reader.read([Ask()]))).quota
-        wide = {name: int(count[0]) for name, count in quota.items()}
+        wide = dict(Run.open(run).app.allocation.quota)  # whichever allocator is configured
         item = service.log.items["item"]
         for at in range(0, len(users), CHUNK):
             some = users[at : at + CHUNK]
@@ -118,8 +119,9 @@ async def course(host: str, port: int, calls: list[tuple[float, bytes]], worth: 
 
     async def look() -> None:
         while True:
-            cpu_s, power = await asyncio.to_thread(_look, host, port)
-            done.looks.append((time.perf_counter() - start, cpu_s, power))
+            with suppress(OSError):  # under load a look may go unanswered, and the next one not
+                cpu_s, power = await asyncio.to_thread(_look, host, port)
+                done.looks.append((time.perf_counter() - start, cpu_s, power))
             await asyncio.sleep(1)
 
     looking = asyncio.create_task(look())

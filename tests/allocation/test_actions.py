@@ -50,6 +50,19 @@ def test_dominated_plans_go():
     assert len(many) == 8 and many[0] == 0 and many[-1] == 98
 
 
+def test_gains_that_are_no_numbers_dominate_nothing():
+    with pytest.raises(DataError, match="value formula"):
+        pareto([1.0, 2.0], [1.0, float("nan")])
+    assert pareto([1.0, 2.0], [-2.0, -1.0]).tolist() == [0, 1]  # losses are compared like gains
+
+
+def test_the_widest_holds_every_plan():
+    few = {**QUOTA, "tower": 0, "ranking": 0}
+    part = {**QUOTA, "popular": 10, "swing": 10, "retrieval": 15, "preranking": 15, "ranking": 1}
+    made = Actions.of([few, part], [1, 2], [1, 2])
+    assert made.widest == {**QUOTA, "ranking": 1}
+
+
 def test_cheapest_first_and_back_from_disk(tmp_path):
     made = Actions.of([QUOTA, {**QUOTA, "preranking": 9}], [5, 2], [4, 1])
     assert made.quotas[0]["preranking"] == 9

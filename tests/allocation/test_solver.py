@@ -8,6 +8,7 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, identity, kron, vstack
 
 from headrace.allocation import solver
+from headrace.ops import knapsack
 
 COST = np.arange(1.0, 11.0) * 20
 
@@ -133,10 +134,15 @@ def test_actions_under_the_hull_are_never_chosen():
 def test_empty_pool_one_action_no_budget_and_too_much():
     none = solver.solve(np.zeros((0, 3)), [1, 2, 3], 5.0)
     assert (none.price, none.gain, none.spend, len(none.choice)) == (0, 0, 0, 0)
+    nobody = np.zeros((0, 3))  # nor their costs: compiled, a look at the first is no error
+    assert knapsack.hulls.py_func(nobody, nobody)[0].tolist() == [0]
     assert solver.solve([[2.0], [3.0]], [1.0], 1.0).choice.tolist() == [-1, 0]
     assert solver.solve([[2.0, 9.0]], [0.0, 1.0], 0.0).choice.tolist() == [0]  # free ones only
     rich = solver.solve([[2.0, 9.0], [3.0, 1.0]], [1.0, 2.0], 1e9)
     assert (rich.choice.tolist(), rich.price) == ([1, 0], 0.0)
+    for method in ("exact", "bisection"):
+        boundless = solver.solve([[2.0, 9.0]], [1.0, 2.0], float("inf"), method=method)
+        assert (boundless.gain, boundless.bound, boundless.price) == (9.0, 9.0, 0.0)
     poor = solver.solve([[2.0, 9.0]], [1.0, 2.0], 0.0, floor=True)
     assert (poor.choice.tolist(), poor.spend) == ([0], 1.0)
 

@@ -3,6 +3,9 @@
 import itertools
 import subprocess
 import sys
+import threading
+import time
+from contextlib import contextmanager
 
 import lmdb
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.behavior import StoreError
 from headrace.behavior.interest_center import NEVER, InterestCenter, Step
 from headrace.errors import DataError
 
@@ -223,6 +227,70 @@ def test_the_last_snapshots_stay(center):
         center.snapshot("day-05")
     with pytest.raises(DataError, match="make a name"):
         center.snapshot("../up")
+
+
+def test_a_snapshot_that_cannot_be_written_leaves_nothing(center, path, monkeypatch):
+    def full(folder):
+        folder.mkdir(parents=True)
+        raise StoreError("no room")
+
+    monkeypatch.setattr(center._env, "copy", full)
+    with pytest.raises(StoreError, match="no room"):
+        center.snapshot("day")
+    assert list((path / "snapshots").iterdir()) == []
+
+
+class Copying:
+    """An environment that takes its time to copy, and counts changes of its size meanwhile."""
+
+    def __init__(self, env):
+        self.env, self.busy, self.moved, self.begun = env, False, 0, threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self.env, name)
+
+    def copy(self, *how, **named):
+        self.busy = True
+        self.begun.set()
+        time.sleep(0.2)
+        self.env.copy(*how, **named)
+        self.busy = False
+
+    def set_mapsize(self, size):
+        self.moved += self.busy
+        self.env.set_mapsize(size)
+
+
+def test_the_map_stays_where_it_is_while_it_is_copied(center):
+    env = center._env
+    env._env = watched = Copying(env._env)
+    copier = threading.Thread(target=center.snapshot, args=("day",))
+    copier.start()
+    watched.begun.wait()
+    env.write(lambda txn: env.put(txn, "much", "x" * (2 << 20)))  # more than the map has
+    copier.join()
+    assert watched.moved == 0 and center.snapshots() == ["day"]
+
+
+def test_a_look_up_is_of_one_moment(path, monkeypatch):
+    """A back-fill that ends meanwhile makes nobody a user without events."""
+    center = opened(path)
+    read, filled = center._env.read, []
+
+    @contextmanager
+    def read_and_fill():
+        with read() as txn:
+            yield txn
+        if not filled:
+            filled.append(True)
+            one = np.array([1])
+            center.backfill("v1", np.array([7]), one, one, one, np.array([0, 1]))
+            center.activate("v1")
+
+    monkeypatch.setattr(center._env, "read", read_and_fill)
+    assert state(center, 7) is None
+    assert state(center, 7) == folded([1]).tolist()
+    center.close()
 
 
 def test_mistakes_are_named(center, path):

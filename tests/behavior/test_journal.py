@@ -105,6 +105,17 @@ def test_one_writer_many_readers(path):
     writer.close()
 
 
+def test_a_disk_without_locks(path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr("headrace.behavior.claim.fcntl.flock", flock)
+    with pytest.raises(DataError, match="cannot be locked"):
+        Journal(path, "test")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_reading_creates_nothing(path):
     assert Journal(path, "events", writable=False).records == []
     assert not path.exists()

@@ -56,6 +56,22 @@ def test_one_round_trip_a_look_up(log, server):
     store.close()
 
 
+def test_the_newest_time_never_falls_and_costs_no_trip(log, server, monkeypatch):
+    store = opened(log, server, retry_ms=600_000)
+    store.append([[event(1, time_ms=NOW + 1_000)]])
+    server.fail = True
+    assert store.last_ms < NOW + 1_000  # now the log answers alone, for ten minutes
+    server.fail = False
+    trips, trip = [], _redis._trip
+    monkeypatch.setattr(_redis, "_trip", lambda *a, **k: trips.append(a) or trip(*a, **k))
+    store.append([[event(2, time_ms=NOW + 500)]])
+    assert len(trips) == 2
+    other = opened(log, server)
+    assert other.last_ms == NOW + 1_000
+    other.close()
+    store.close()
+
+
 def test_a_look_up_ahead_answers_any_of_its_keys(log, server):
     store = opened(log, server, look_ahead=True)
     store.append([[event(1), event(2, "u2", "c")]])

@@ -46,6 +46,13 @@ def test_a_file_is_loaded_once(opened, suffix):
     assert [e[0] for e in history(store, "n1")] == [NOW + 60, NOW + 61]
 
 
+def test_ids_that_look_like_numbers_are_text(opened):
+    store, log, folder = opened
+    EVENTS.with_columns(user=pl.Series(["007", "7", "007"])).write_csv(folder / "events.csv")
+    upkeep.load_file(store, log, folder / "events.csv")
+    assert [len(history(store, user)) for user in ("007", "7")] == [2, 1]
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -64,6 +71,10 @@ def test_a_file_is_loaded_once(opened, suffix):
             "row 1: time_ms .* lies in the future; is it in",
         ),
         (EVENTS.with_columns(user=pl.Series(["u", "v", None])), "row 3 has no user"),
+        (
+            EVENTS.with_columns(value=pl.Series([1.0, float("nan"), 2.0])),
+            "row 2: value nan is no finite number",
+        ),
     ],
 )
 def test_a_wrong_file_appends_nothing(opened, wrong, message):

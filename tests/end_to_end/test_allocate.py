@@ -8,7 +8,8 @@ import pytest
 
 from headrace.allocation.actions import Actions
 from headrace.allocation.policies.dcaf import Dcaf
-from headrace.serving.service import Service
+from headrace.errors import DataError
+from headrace.serving.service import CHANGES, Service
 from headrace.serving.wire import Ask
 from tests.end_to_end.conftest import headrace, refused
 
@@ -52,6 +53,18 @@ def test_it_serves(allocated):
         assert told["failures"] == {} and sum(told["mix"].values()) == pytest.approx(1)
     rows = (run / "allocation" / "decisions.jsonl").read_text().splitlines()
     assert len(rows) >= 30 and json.loads(rows[-1])["propensity"] == 1.0
+
+
+def test_a_service_that_cannot_be_opened_leaves_nothing_open(allocated):
+    run, _, _ = allocated
+    Service.open(run, writable=True).close()
+    journal = run / "events" / CHANGES
+    whole = journal.read_bytes()
+    journal.write_bytes(b"noise\n")
+    with pytest.raises(DataError, match="no journal of"):
+        Service.open(run, writable=True)
+    journal.write_bytes(whole)
+    Service.open(run, writable=True).close()
 
 
 def _read(service):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from headrace.allocation.actions import grid
+from headrace.allocation.actions import Actions, grid
 from headrace.data import Ragged
+from headrace.errors import DataError
 from headrace.evaluation import replay
 from headrace.serving.wire import Ask
 from headrace.stages import Plan
@@ -54,6 +55,13 @@ def test_as_the_cascade_itself(asked, quota):
         assert told.real_B[row] == pytest.approx(taken)
     assert family.statistics_BS[:, 0].tolist() == trace.after["retrieval"].item_id.lengths.tolist()
     assert np.isfinite(family.statistics_BS).all()
+
+
+def test_no_requests_are_said_to_be_none(asked):
+    cascade, _, _ = asked
+    actions = Actions.of([WIDE], [1.0], [1.0])
+    with pytest.raises(DataError, match="nothing to replay"):
+        replay.replay(cascade, None, np.zeros(0, np.int64), actions, None)
 
 
 def test_more_work_is_never_worse(asked):

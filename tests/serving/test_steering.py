@@ -7,6 +7,7 @@ import torch
 
 from headrace.serving import api
 from headrace.serving.steering import Pulse, Steering
+from headrace.serving.warm import warm_up
 from headrace.serving.wire import Ask
 from headrace.stages import Plan, Status
 from tests.serving import shop
@@ -99,6 +100,14 @@ def test_when_it_fails_the_fixed_plan_serves(moody, caplog):
     assert len([r for r in caplog.records if "the fixed plan serves" in r.message]) == 1
     service.close()
     assert allocator.closed
+
+
+def test_of_a_warm_up_it_learns_nothing(moody):
+    allocator, service = moody
+    warm_up(service)
+    assert allocator.worths and not allocator.traces  # it planned, and was not told
+    service.answer([Ask(user="u1")])
+    assert len(allocator.traces) == 1
 
 
 def test_without_a_fallback_a_failure_is_heard():

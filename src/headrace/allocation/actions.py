@@ -86,8 +86,11 @@ class Actions:
 
     @property
     def widest(self) -> Quota:
-        """The plan that admits most."""
-        return max(self.quotas, key=lambda quota: sum(quota.values()))
+        """The least plan that holds all of them.
+
+        It need not be among them: one that brings no more than a cheaper one is not kept.
+        """
+        return {name: max(quota[name] for quota in self.quotas) for name in self.quotas[0]}
 
     def index(self, quota: Quota) -> int:
         """The place of a plan. Raises ConfigError where it is not among them."""
@@ -168,9 +171,11 @@ def pareto(cost_J: ArrayLike, gain_J: ArrayLike, most: int = MOST) -> Array:
     The best always stays, and the cheapest, but where little more buys the most gain for its
     cost: then whoever cannot afford that does better to refuse some requests than to serve all
     with less. Of more than ``most``, those go that are nearest to the line between their
-    neighbours.
+    neighbours. Raises DataError on gains that are not finite, of which none would be the best.
     """
     cost, gain = np.asarray(cost_J, np.float64), np.asarray(gain_J, np.float64)
+    if not np.isfinite(gain).all():
+        raise DataError("plans: gains that are not finite; look at the value formula")
     order = np.lexsort((-gain, cost))
     best = np.maximum.accumulate(gain[order])
     kept: list[int] = order[np.concatenate([[True], best[1:] > best[:-1]])].tolist()

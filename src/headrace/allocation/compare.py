@@ -57,7 +57,7 @@ class Pool:
     def of(
         cls, actions: Actions, logged: Logged, share: float = 0.5, estimator: Estimator = "gbdt"
     ) -> Pool:
-        """Fit on the first ``share`` of the days, judge on the rest."""
+        """Fit on the first ``share`` of the requests, in order of time; judge on the rest."""
         cut = int(len(logged) * share)
         early, late = logged.take(np.arange(cut)), logged.take(np.arange(cut, len(logged)))
         cost_J, family_J = actions.cpu_ms, actions.family

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +35,17 @@ class DecisionLog:
         lines, self._lines = self._lines, []
         if not lines:
             return
+        size: int | None = None
         try:
             if self._path.exists() and self._path.stat().st_size > LARGEST_BYTES:
                 self._path.replace(self._path.with_name(f"{DECISIONS}.1"))
             with self._path.open("ab") as file:
+                size = file.tell()
                 file.writelines(lines)
         except OSError as error:
+            if size is not None:
+                with suppress(OSError):
+                    os.truncate(self._path, size)  # half a line would spoil the next one
             if not self.lost:
                 logger.warning("%s: decisions are not logged (%s)", self._path, error)
             self.lost += len(lines)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,7 @@ class Logged:
         except OSError as error:
             remedy = "run `headrace allocate replay` first"
             raise DataError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, EOFError, BadZipFile) as error:
             raise DataError(f"{path}: no replay ({error}); replay again") from None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import orjson
@@ -99,9 +100,10 @@ class Model:
         except OSError as error:
             remedy = "run `headrace allocate replay` first"
             raise DataError(f"{folder}: cannot be read ({error.strerror}); {remedy}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise DataError(f"{folder}: a damaged model ({error}); replay again") from None
-        if model.pool_NJ.ndim != 2 or model.pool_NJ.shape[1] != len(actions):
+        # as many plans as before may still be others: costs are measured, so they differ
+        if not np.array_equal(parts["before.cost"], actions.cpu_ms):
             raise DataError(f"{folder}: model and actions are of different replays; replay again")
         return model
 

@@ -104,7 +104,8 @@ def _solve(gain_NJ: Array, cost_NJ: Array, budget: float, method: Method) -> Sol
     if spend > budget:  # by rounding: increments do not add up to the last bit
         return _solve(gain_NJ, cost_NJ, max(budget - 2 * (spend - budget), 0.0), method)
     left_P = gain_P - price * cost_P
-    return Solution(choice_N, price, gain, spend, price * budget + float(left_P[left_P > 0].sum()))
+    paid = price * budget if price else 0.0  # the budget may be infinite
+    return Solution(choice_N, price, gain, spend, paid + float(left_P[left_P > 0].sum()))
 
 
 def _by_slopes(cost_P: Array, slope_P: Array, budget: float) -> tuple[float, Array, Array]:

@@ -34,7 +34,8 @@ class Rate:
             self._count = self._seconds = took_s = 0.0
         kept = 0.5 ** (took_s / HALF_LIFE_S)
         self._count = self._count * kept + requests
-        self._seconds = self._seconds * kept + took_s
+        # seconds fade as they pass: a pause taken whole would hide the rush that follows it
+        self._seconds = self._seconds * kept + (1 - kept) * HALF_LIFE_S / math.log(2)
 
     @property
     def per_s(self) -> float:

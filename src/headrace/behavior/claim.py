@@ -21,8 +21,10 @@ def claim(file: Path, place: Path) -> int:
         raise DataError(f"{place}: cannot be opened ({error.strerror})") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         os.close(descriptor)
-        message = f"{place}: another server is writing it; stop that one first"
-        raise DataError(message) from None
+        taken = isinstance(error, BlockingIOError)
+        why = f"cannot be locked ({error.strerror}); is it on a local disk?"
+        message = "another server is writing it; stop that one first" if taken else why
+        raise DataError(f"{place}: {message}") from None
     return descriptor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -116,7 +116,7 @@ class Intake:
             [Receipt(n, len(batch) - n) for n, batch in zip(accepted, batches, strict=True)],
         )
 
-    def remember(self, ids: Iterable[int]) -> None:
+    def remember(self, ids: Sequence[int]) -> None:
         """Know these ids as duplicates from now on; forget the oldest."""
         self._by_age.extend(ids)
         self._known.update(ids)

@@ -125,8 +125,9 @@ class InterestCenter:
         start_Z = self._start[self._serving]
         state_BZ = np.zeros((len(user_B), len(start_Z)), np.float32)
         seq_B, real_B = np.full(len(user_B), NEVER), np.zeros(len(user_B), bool)
-        kept_B = self._read(self._serving, user_B.tolist())
-        complete = None in kept_B and self.versions.get(self._serving, False)
+        with self._env.read() as txn:  # as of one moment: the last of a fill may come in between
+            kept_B = self._env.kept(txn, self._serving, user_B.tolist())
+            complete = None in kept_B and self._env.versions(txn).get(self._serving, False)
         for b, kept in enumerate(kept_B):
             if kept is None:
                 real_B[b] = complete and user_B[b] != 0
@@ -210,7 +211,8 @@ class InterestCenter:
     def snapshot(self, name: str, keep: int = 7) -> None:
         """Copy all states under a name, such as the day; of all names the last ``keep`` stay.
 
-        Reads and appends go on meanwhile. Raises DataError on a name that is taken or no file's.
+        Reads and appends go on meanwhile. Raises DataError on a name that is taken or no file's,
+        StoreError when it cannot be written.
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise DataError(f"snapshot {name!r}: letters, digits, '.', '_' and '-' make a name")
@@ -219,7 +221,11 @@ class InterestCenter:
             raise DataError(f"{folder / name}: exists already; choose another name")
         draft = folder / f".{name}"
         shutil.rmtree(draft, ignore_errors=True)  # of one that was killed
-        self._env.copy(draft)
+        try:
+            self._env.copy(draft)
+        except StoreError:
+            shutil.rmtree(draft, ignore_errors=True)  # room is what is wanted now
+            raise
         draft.rename(folder / name)
         for old in self.snapshots()[:-keep]:
             shutil.rmtree(folder / old)

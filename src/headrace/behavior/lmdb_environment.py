@@ -31,6 +31,7 @@ class Environment:
         self.path, self.writable = path, writable
         self._guard = claim(path / "writer.lock", path) if writable else None
         self._gate = threading.Lock()  # between reads and a change of the map's size
+        self._copying = threading.Lock()  # and between that and a copy; taken after the gate
         self._env: Any = None
         try:
             self._env = lmdb.open(
@@ -69,7 +70,8 @@ class Environment:
             try:
                 txn = self._env.begin(buffers=True)
             except lmdb.MapResizedError:  # by the writer
-                self._env.set_mapsize(0)
+                with self._copying:
+                    self._env.set_mapsize(0)
                 txn = self._env.begin(buffers=True)
             try:
                 yield txn
@@ -87,7 +89,7 @@ class Environment:
                     work(txn)
                 return
             except lmdb.MapFullError:
-                with self._gate:
+                with self._gate, self._copying:
                     self._env.set_mapsize(2 * self._env.info()["map_size"])
             except lmdb.Error as error:
                 raise StoreError(
@@ -107,11 +109,13 @@ class Environment:
     def copy(self, folder: Path) -> None:
         """Write what is there now into a folder of its own; others may read and write meanwhile.
 
+        Who outgrows the map waits for it, and so do readers then.
         Raises StoreError when it cannot be written.
         """
         try:
             folder.mkdir(parents=True)
-            self._env.copy(str(folder), compact=True)
+            with self._copying:
+                self._env.copy(str(folder), compact=True)
         except (OSError, lmdb.Error) as error:
             raise StoreError(f"{folder}: cannot be written ({error}); make room") from None
 

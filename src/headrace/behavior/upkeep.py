@@ -15,6 +15,7 @@ from .base import EventStore, RawEvent, Receipt
 
 BATCH = 1_000
 DAY_MS = 86_400_000
+TEXT = ("event_id", "user", "item", "type")
 NEEDED = ("user", "item", "type", "time_ms")
 COMPACTED = "compacted"  # in the run's events/
 
@@ -66,7 +67,10 @@ def compact(store: EventStore, log_path: Path, folder: Path) -> tuple[Log, int]:
 
 def _read(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path)
+        if path.suffix == ".parquet":
+            return pl.read_parquet(path)
+        # ids that look like numbers are text all the same: 007 is not 7
+        return pl.read_csv(path, schema_overrides=dict.fromkeys(TEXT, pl.String))
     except (OSError, pl.exceptions.PolarsError) as error:
         told = str(error).splitlines()[0]
         raise DataError(f"{path}: cannot be read as {path.suffix or 'CSV'} ({told})") from None
@@ -80,10 +84,9 @@ def _checked(table: pl.DataFrame, store: EventStore, log: Log, path: Path) -> pl
             raise DataError(f"{path}: no column {column!r}; {near}")
     defaults = {"value": pl.lit(0.0), "event_id": pl.lit(None, pl.String)}
     table = table.with_columns(e.alias(n) for n, e in defaults.items() if n not in table.columns)
-    text = ("event_id", "user", "item", "type")
     try:
         table = table.select(
-            *(pl.col(name).cast(pl.String) for name in text),
+            *(pl.col(name).cast(pl.String) for name in TEXT),
             pl.col("time_ms").cast(pl.Int64),
             pl.col("value").cast(pl.Float64).fill_null(0.0),
         )
@@ -94,6 +97,10 @@ def _checked(table: pl.DataFrame, store: EventStore, log: Log, path: Path) -> pl
         if table[column].null_count():
             row = int(table[column].is_null().arg_max() or 0)
             raise DataError(f"{path}: row {row + 1} has no {column}")
+    endless = ~table["value"].is_finite()
+    if endless.any():
+        row = int(endless.arg_max() or 0)
+        raise DataError(f"{path}: row {row + 1}: value {table['value'][row]} is no finite number")
     ahead = table["time_ms"] > time.time_ns() // 1_000_000 + DAY_MS
     if ahead.any():
         row = int(ahead.arg_max() or 0)

@@ -110,10 +110,8 @@ def replay(opened: Opened, step: Step, requests: int, estimator: Estimator) -> M
 def report(run: Run) -> Path:
     """Write allocation/report.html from the last replay."""
     folder = run.folder / kept.FOLDER
-    actions = Actions.read(folder / kept.ACTIONS)
+    actions = Model.read(folder, tuple(run.app.retrieval)).actions  # those that were replayed
     logged = Logged.read(folder / kept.REPLAY)
-    if logged.gain_NJ.shape[1] != len(actions):
-        raise DataError(f"{folder}: plans were profiled since the replay; replay again")
     if len(logged) < 2 or not np.isfinite(logged.gain_NJ).all():
         raise DataError(f"{folder}: too little to report on; replay more requests")
     pool = Pool.of(actions, logged)

@@ -23,6 +23,7 @@ from ..allocation.features import Describer
 from ..allocation.logged import Logged, statistics
 from ..behavior import BehaviorStore
 from ..data import Candidates, Ragged, Requests
+from ..errors import DataError
 from ..ops import ragged
 from ..samples import Samples
 from ..serving.cascade import Cascade
@@ -54,7 +55,9 @@ def replay(
     describe: Describer,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Logged:
-    """Every action on logged requests ``rows``."""
+    """Every action on logged requests ``rows``. Raises DataError without any."""
+    if not len(rows):
+        raise DataError("no request of the period took anything; nothing to replay")
     parts: list[Logged] = []
     for at in range(0, len(rows), CHUNK):
         chunk = rows[at : at + CHUNK]

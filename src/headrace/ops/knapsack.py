@@ -50,12 +50,12 @@ def hulls(gain_NJ: Array, cost_NJ: Array) -> tuple[Array, Array, Array, Array, A
     offsets = np.zeros(size + 1, np.int64)
     action, cost_P = np.empty(size * actions, np.int64), np.empty(size * actions)
     gain_P, slope_P = np.empty(size * actions), np.empty(size * actions)
-    order = np.argsort(cost_NJ[0])
+    order = np.empty(actions, np.int64)
     count = 0
     for i in range(size):
         at = 0 if shared else i
-        if not shared:
-            order = np.argsort(cost_NJ[i])
+        if i == 0 or not shared:
+            order = np.argsort(cost_NJ[at])
         start, cost, gain = count, 0.0, 0.0  # of the top of the hull so far
         for j in order:
             here, worth = cost_NJ[at, j], gain_NJ[i, j]

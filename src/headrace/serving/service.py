@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -85,26 +86,31 @@ class Service:
         app, log = bundle.app, Log.open(run / "log")
         cascade = bundle.assemble(log)
         kept = run / "events"
-        store = app.serving.store.build(log, kept, app.schema_.key_events, writable=writable)
-        changes = Journal(kept / CHANGES, shelf.KIND, writable=writable)
         steered: Allocator = app.allocation.build() if allocator is None else allocator
         _restore(steered, run, tuple(app.retrieval))
-        interests = None
-        if writable and app.serving.interests and isinstance(cascade.ranker, Rememberer):
-            interests = Interests.open(kept, cascade.ranker, cascade.builder, store, log)
-        return cls(
-            cascade,
-            steered,
-            log,
-            store,
-            app.serving,
-            bundle.version,
-            tasks=app.samples.tasks,
-            targets=app.samples.targets,
-            changes=changes,
-            interests=interests,
-            fallback=app.allocation.quota,
-        )
+        with ExitStack() as opened:  # what comes first is closed again if the rest cannot be opened
+            store = app.serving.store.build(log, kept, app.schema_.key_events, writable=writable)
+            opened.callback(store.close)
+            changes = Journal(kept / CHANGES, shelf.KIND, writable=writable)
+            opened.callback(changes.close)
+            interests = None
+            if writable and app.serving.interests and isinstance(cascade.ranker, Rememberer):
+                interests = Interests.open(kept, cascade.ranker, cascade.builder, store, log)
+            service = cls(
+                cascade,
+                steered,
+                log,
+                store,
+                app.serving,
+                bundle.version,
+                tasks=app.samples.tasks,
+                targets=app.samples.targets,
+                changes=changes,
+                interests=interests,
+                fallback=app.allocation.quota,
+            )
+            opened.pop_all()
+        return service
 
     def __enter__(self) -> Service:
         return self

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar, final
 
 import numpy as np
@@ -30,7 +31,7 @@ class Steering:
         """``fallback`` is the plan to serve by; without one, failures are the caller's."""
         self.allocator, self._fallback = allocator, fallback
         self.failures: Counter[str] = Counter()
-        self._complained_s = -COMPLAIN_S
+        self._complained_s, self._rehearses = -COMPLAIN_S, False
 
     @property
     def revise(self) -> Revise | None:
@@ -44,7 +45,17 @@ class Steering:
 
     def observe(self, trace: Trace) -> None:
         """Let the allocator see what the cascade did."""
-        self._try("observe", lambda: self.allocator.observe(trace))
+        if not self._rehearses:
+            self._try("observe", lambda: self.allocator.observe(trace))
+
+    @contextmanager
+    def rehearsal(self) -> Generator[None]:
+        """What is served meanwhile is made up: the allocator plans it, and learns nothing of it."""
+        self._rehearses = True
+        try:
+            yield
+        finally:
+            self._rehearses = False
 
     def steer(self, status: Status) -> None:
         """Tell the allocator how the system stands, if it heeds that."""
@@ -56,7 +67,8 @@ class Steering:
         """What the allocator tells of itself; nothing if it has nothing to tell."""
         allocator = self.allocator
         told = self._try("state", allocator.state) if isinstance(allocator, Steerable) else None
-        failures = {name: float(n) for name, n in self.failures.items()}
+        counts = dict(self.failures)  # another thread may add a name meanwhile
+        failures = {name: float(n) for name, n in counts.items()}
         return {**(told or {}), "failures": failures}
 
     def close(self) -> None:

@@ -12,7 +12,10 @@ USERS = 100  # of all sizes, after that
 
 
 def warm_up(service: Service) -> None:
-    """Run every kind of request, so that kernels are compiled and files are in memory."""
+    """Run every kind of request, so that kernels are compiled and files are in memory.
+
+    The allocator is not told what they took and brought: nobody asked them.
+    """
     log = service.log
     log.read_ahead()
     counts = np.diff(log.event("user_offsets"))
@@ -20,9 +23,10 @@ def warm_up(service: Service) -> None:
     known = [log.users["user"][int(row)] for row in active[-ROUNDS:]]
     items = [log.items["item"][row] for row in (1, min(2, log.manifest.num_items - 1))]
     history = [PastEvent(item=item, type=log.manifest.event_types[0]) for item in items]
-    for user in known:
-        service.answer([Ask(user=user, explain=True)])
-        service.answer([Ask(history=history, filters=Filters(new_to_user=True))])
-        service.answer([Ask(), Ask(user=user, filters=Filters(exclude=items))])
-    for row in active[:: max(1, len(active) // USERS)]:
-        service.answer([Ask(user=log.users["user"][int(row)])])
+    with service.steering.rehearsal():
+        for user in known:
+            service.answer([Ask(user=user, explain=True)])
+            service.answer([Ask(history=history, filters=Filters(new_to_user=True))])
+            service.answer([Ask(), Ask(user=user, filters=Filters(exclude=items))])
+        for row in active[:: max(1, len(active) // USERS)]:
+            service.answer([Ask(user=log.users["user"][int(row)])])

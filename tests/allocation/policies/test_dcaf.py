@@ -156,6 +156,25 @@ def test_revision_moves_within_what_was_retrieved(model):
         assert ((revised.note["action"] < 2) == (was < 2)).all()  # the same channels
 
 
+def test_the_likelihood_is_that_of_the_last_decision(model):
+    """The widest was the choice; pre-ranking tells better, but of those that are explored."""
+    allocator = made(model, explore=0.2)
+    plan = allocator.plan(requests([99] * 2000))  # at price 0 all get the widest
+    assert set(plan.note["propensity"].tolist()) == {1.0}
+    allocator.price = 1e9
+    poor = allocator.revise(plan, Statistics(told([0] * 2000)))
+    explored = poor.note["explored"]
+    assert 0.15 < explored.double().mean() < 0.25
+    assert (poor.note["action"][explored] == 3).all() and (
+        poor.note["action"][~explored] == 2
+    ).all()
+    assert set(poor.note["propensity"][explored].tolist()) == {0.2}
+    assert set(poor.note["propensity"][~explored].tolist()) == {0.8}
+    allocator.price = 0.0
+    rich = allocator.revise(plan, Statistics(told([99] * 2000)))
+    assert set(rich.note["propensity"].tolist()) == {1.0}
+
+
 def trace_of(plan, spent_us):
     items = Ragged.of([torch.arange(2)] * len(plan.note["action"]))
     slate = Candidates(items, scores={"value": torch.ones(len(items.values), 1)})
@@ -217,9 +236,29 @@ def test_missing_damaged_and_foreign_models(model, tmp_path):
     model.write(tmp_path / "allocation")
     with pytest.raises(ConfigError, match="no such stage or channel 'tower'"):
         made(model).restore(tmp_path, ("popular",))
-    (tmp_path / "allocation" / "model.npz").write_bytes(b"no")
-    with pytest.raises(DataError, match="damaged model"):
+    Actions.of(PLANS, COST + 0.1, COST + 0.1).write(tmp_path / "allocation" / "actions.json")
+    with pytest.raises(DataError, match="of different replays"):
         made(model).restore(tmp_path, CHANNELS)
+    model.actions.write(tmp_path / "allocation" / "actions.json")
+    path = tmp_path / "allocation" / "model.npz"
+    whole = path.read_bytes()
+    for torn in (b"no", b"", whole[: len(whole) // 2]):
+        path.write_bytes(torn)
+        with pytest.raises(DataError, match="damaged model"):
+            made(model).restore(tmp_path, CHANNELS)
+
+
+def test_a_replay_comes_back_or_says_what_is_wrong(tmp_path):
+    path = tmp_path / "replay.npz"
+    with pytest.raises(DataError, match="run `headrace allocate replay` first"):
+        Logged.read(path)
+    logged(20).write(path)
+    assert np.array_equal(Logged.read(path).gain_NJ, logged(20).gain_NJ)
+    whole = path.read_bytes()
+    for torn in (b"no", b"", whole[: len(whole) // 2]):
+        path.write_bytes(torn)
+        with pytest.raises(DataError, match=r"no replay \(.*\); replay again"):
+            Logged.read(path)
 
 
 def test_gains_that_are_no_numbers_are_refused():
@@ -247,6 +286,16 @@ def test_rates_and_clocks_that_go_backwards():
     assert rate.per_s == pytest.approx(10, rel=0.15)
 
 
+def test_the_rate_after_a_night_is_that_of_the_rush():
+    clock = Hand()
+    rate = Rate(clock)
+    clock.now += 8 * 3600
+    for _ in range(900):
+        clock.now += 0.01
+        rate.add(1)
+    assert rate.per_s == pytest.approx(100, rel=0.15)  # three half-lives
+
+
 def test_a_window_of_few_or_none_and_one_action():
     nothing = Window(np.zeros((0, 2)), np.array([1.0, 2.0]), 100)
     assert nothing.price(1.5, np.ones(2, bool)) == 0 and len(nothing) == 0
@@ -259,6 +308,44 @@ def test_budget_through_the_day():
     hours = [budget_share(profile, h * 3_600_000) for h in (0, 7, 8, 15, 16, 23)]
     assert hours == [0.5, 0.5, 1.0, 1.0, 2.0, 2.0]
     assert budget_share((), 5) == 1.0
+
+
+def test_a_part_of_the_day_without_a_budget_is_served_at_the_floor(model):
+    clock = Hand()
+    allocator = made(model, clock, budget_by_day=(0.0,))
+    assert (drive(allocator, clock, 100, 3)[150:] == 1).all()
+
+
+def test_a_clock_that_goes_backwards_keeps_a_price(model):
+    clock = Hand()
+    allocator = made(model, clock, budget_ms=300)
+    clock.now = 10_000.0
+    drive(allocator, clock, 120, 20)
+    price = allocator.price
+    clock.now = 0.0
+    assert drive(allocator, clock, 120, 20)[-1200:].mean() <= 2.5 * 1.05
+    assert allocator.price == pytest.approx(price, rel=0.3)
+
+
+def test_no_requests_and_one_action(model):
+    allocator = made(model)
+    plan = allocator.plan(requests([]))
+    assert [len(quota) for quota in plan.quota.values()] == [0] * len(plan.quota)
+    assert len(allocator.revise(plan, Statistics(Ragged.of([]))).note["action"]) == 0
+    one = logged(200)
+    one = Logged(
+        one.feature_NF,
+        one.statistics_NGS[:, :1],
+        -one.gain_NJ[:, :1],  # and worse than nothing
+        one.real_NJ[:, :1],
+        one.user_N,
+        one.time_ms_N,
+    )
+    actions = Actions.of(PLANS[:1], COST[:1], COST[:1])
+    alone = made(Model.fit(actions, Describer("", ("rank",)), one), explore=0.5)
+    plan = alone.plan(requests([1, 50, 99]))
+    assert plan.note["action"].tolist() == [0] * 3
+    assert plan.note["propensity"].tolist() == [1.0] * 3
 
 
 def test_describer_names_a_wrong_sequence():
@@ -291,6 +378,9 @@ def test_it_is_configured_like_any_policy():
     assert isinstance(settings.build(), Dcaf)
     with pytest.raises(ConfigError, match=r"c.toml:5: allocation.controller.p99_ms: .*, got -30"):
         parse(TEXT.replace("30", "-30"), File, "c.toml")
+    for wrong in ("-0.5", "nan", "inf"):
+        with pytest.raises(ConfigError, match=r"allocation.budget_by_day"):
+            parse(TEXT.replace("0.5", wrong), File)
     with pytest.raises(ConfigError, match=r"did you mean 'budget_ms'"):
         parse(TEXT.replace("budget_by_day = [0.5, 1]", "budget_mss = 5"), File)
     with pytest.raises(ConfigError, match="no such stage or channel 'popular'"):

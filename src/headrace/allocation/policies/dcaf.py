@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
 import numpy as np
 import orjson
@@ -47,7 +47,7 @@ class Dcaf:
         budget_ms: float = Field(default=650.0, gt=0)
         """Milliseconds of work that all requests of a second together may cost. One process works
         on one core: 1000 is all there is."""
-        budget_by_day: tuple[float, ...] = ()
+        budget_by_day: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = ()
         """Parts of the budget through the day in UTC, any number of equal slices; none is 1."""
         explore: float = Field(default=0.01, ge=0, le=0.5)
         """Share of requests that get the widest plan whatever they are worth."""
@@ -113,16 +113,17 @@ class Dcaf:
         x_BF, gain_BJ = model.expect(requests)
         self._window.add(gain_BJ)
         self._refresh(int(requests.time_ms[-1]) if len(requests) else 0)
-        choice_B = self._choose(gain_BJ)
+        worth_B = self._choose(gain_BJ)
         share = self.config.explore if self.controller.power >= 1 else 0.0
-        explored_B = np.array([self._random.random() < share for _ in choice_B], bool)
-        propensity_B = np.where(choice_B == self._full, 1.0, 1 - share)
-        propensity_B[explored_B & (choice_B != self._full)] = share
-        choice_B = np.where(explored_B, self._full, choice_B)
+        explored_B = np.array([self._random.random() < share for _ in worth_B], bool)
+        choice_B = np.where(explored_B, self._full, worth_B)
+        share_B = np.full(len(choice_B), share)
         np.add.at(self._count_J, choice_B, 1)
         note = {
             "action": torch.from_numpy(choice_B),
-            "propensity": torch.from_numpy(propensity_B),
+            "worth": torch.from_numpy(worth_B),  # the action if it is not explored
+            "share": torch.from_numpy(share_B),  # the chance that it is
+            "propensity": torch.from_numpy(self._propensity(choice_B, worth_B, share_B)),
             "explored": torch.from_numpy(explored_B),
             "features": torch.from_numpy(x_BF),
             "user": requests.user,
@@ -143,14 +144,23 @@ class Dcaf:
         gain_BJ = model.expect_after(x_BF, statistics.worth)
         allowed_BJ = self._kin_JJ[was_B] & self._allowed()
         allowed_BJ[np.arange(len(was_B)), was_B] = True
-        now_B = self._best(np.where(allowed_BJ, gain_BJ, np.nan))
-        now_B = np.where(plan.note["explored"].numpy(), was_B, now_B)
+        best_B = self._best(np.where(allowed_BJ, gain_BJ, np.nan))
+        explored_B, worth_B = plan.note["explored"].numpy(), plan.note["worth"].numpy()
+        now_B = np.where(explored_B, was_B, best_B)
+        # of an explored request pre-ranking told what it would have told, or it ran otherwise
+        worth_B = np.where(self._kin_JJ[was_B, worth_B], best_B, worth_B)
+        propensity_B = self._propensity(now_B, worth_B, plan.note["share"].numpy())
         self._revised += int((now_B != was_B).sum())
         np.add.at(self._count_J, was_B, -1)
         np.add.at(self._count_J, now_B, 1)
         wanted = model.actions.plan(now_B).quota
         stages = {name: wanted[name] for name in ("preranking", "ranking") if name in wanted}
-        note = {**plan.note, "action": torch.from_numpy(now_B)}
+        note = {
+            **plan.note,
+            "action": torch.from_numpy(now_B),
+            "worth": torch.from_numpy(worth_B),
+            "propensity": torch.from_numpy(propensity_B),
+        }
         return Plan({**plan.quota, **stages}, note)
 
     def observe(self, trace: Trace) -> None:
@@ -198,6 +208,10 @@ class Dcaf:
         """Write what is left of the decision log."""
         if self._decisions is not None:
             self._decisions.flush()
+
+    def _propensity(self, action_B: Array, worth_B: Array, share_B: Array) -> Array:  # (B,)
+        """How likely each action was: the widest by lot, else what the request is worth."""
+        return share_B * (action_B == self._full) + (1 - share_B) * (action_B == worth_B)
 
     def _choose(self, gain_BJ: Array) -> Array:
         return self._best(np.where(self._allowed(), gain_BJ, np.nan))

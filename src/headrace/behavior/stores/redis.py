@@ -90,7 +90,7 @@ class RedisStore:
         self._user_events, self._keep = config.user_events, keep
         self._look_ahead = config.look_ahead
         self._intake = Intake(log)
-        self._lock = threading.Lock()
+        self._lock, self._newest_ms = threading.Lock(), 0
         self.thread = ThreadPoolExecutor(1, "look-up")
         self._server = Server(
             config.url,
@@ -244,10 +244,13 @@ class RedisStore:
         return events.take(np.flatnonzero(known), ends.astype(np.int64))
 
     def _knows(self, c: Columns, ids: list[int]) -> Array:
-        """Which event ids are known of their users."""
+        """Which event ids are known of their users; the newest time comes by the same trip."""
         keys = np.unique(c.key).tolist()
         names = [("GETRANGE", self._server.name_of(key, "i"), -8 * REMEMBERED, -1) for key in keys]
-        digests = np.frombuffer(b"".join(self._server.ask(names)), "<u8")
+        last_ms = ("GET", self._server.name("last_ms"))
+        *found, newest = self._server.ask([*names, last_ms])
+        self._newest_ms = int(newest or 0)
+        digests = np.frombuffer(b"".join(found), "<u8")
         return np.isin(np.array(ids, np.uint64), digests)
 
     def _write(self, admitted: Admitted) -> None:
@@ -262,7 +265,7 @@ class RedisStore:
         for at, events in _runs(np.lexsort((c.category, c.key)), c.key, c.category):
             name = name_of(int(c.key[at]), f"c{c.category[at]}")
             appends.append((name, packed[events].tobytes(), self._keep))
-        last_ms = max(int(c.time_ms.max()), self.last_ms)
+        last_ms = max(int(c.time_ms.max()), self._newest_ms)
         rest: list[Command] = [
             (
                 "RPUSH",
