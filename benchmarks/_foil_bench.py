@@ -22,7 +22,7 @@ from headrace.data import Ragged, Requests
 from headrace.ops.graph_search import Effort, Found
 from headrace.retrieval._attention import AttentionScorer
 from headrace.retrieval._searched import Searchable
-from headrace.retrieval._split import Split
+from headrace.retrieval._split import Fused, Scores, Split
 
 Array = NDArray[Any]
 MOST, BATCH = 200, 16
@@ -117,6 +117,10 @@ class Part(Split[Any]):
 
     def cross(self, users: Any, item: Tensor, row: Tensor) -> Tensor:
         return self._scorer.cross(users, item, row)
+
+    def fused(self, users: Any, row_IX: Tensor, bonus_I: Tensor) -> Scores:
+        assert isinstance(self._scorer, Fused)
+        return self._scorer.fused(users, row_IX, bonus_I)
 
 
 def first(whole: Searchable, num_items: int) -> Searchable:

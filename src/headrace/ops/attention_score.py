@@ -3,8 +3,10 @@
 I  items    X  width of an item's row    N  items asked for    R  rows of a tile
 A  heads    Q  width of query and key    L  keys, padded       V  width of an item's vector
 H  width of the first layer, padded      J  layers behind it but the last
+E  events of a lifetime    P  groups of them    D, W  widths of its keys and values
 
     x = item half + user half + Σ_heads softmax(q K + b) V' + log Σ exp(q K + b) · c
+    x = x + (what the events of the item's group say, see ``row_attention``) O
     score = ⟨u, v⟩ + net(x) + bonus
 
 ``TILE`` items go through all of it at a time, so that what lies between their rows and their scores
@@ -17,7 +19,6 @@ Against PyTorch in float64 scores of size s differ by some 1e-6 (1 + s).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,14 +27,32 @@ from numpy.typing import NDArray
 
 from .fast_math import exp, log
 from .parallel import spread
+from .prefetch import ask_for
+from .row_attention import attend_one
 from .tiles import LANES, add_product
 
 Array = NDArray[Any]
 TILE = 48  # rows; a multiple of six, the rows of ``tiles``
+AHEAD = 24  # rows that are asked for before they are needed
 SHARE = 768  # items that make a thread worth while
 PADDING = np.float32(-1e30)  # logit of a key that is none
 _SUM = {"contract", "reassoc"}
 _TOP = {"nnan", "nsz", "reassoc"}
+
+
+class Lifetime(NamedTuple):
+    """Many events, in groups by the category of the items that may attend to them."""
+
+    category_I: Array  # int64
+    code: int  # the request's category 0 has this code, the next ones follow
+    code_P: Array  # int64, ascending
+    start_P: Array  # int64, first event
+    length_P: Array  # int64
+    key_ED: Array
+    bias_E: Array
+    value_EW: Array
+    nothing_X: Array  # (W + 1,) what an item without a group is told
+    out_XH: Array  # (W + 1, H)
 
 
 class Unit(NamedTuple):
@@ -49,7 +68,19 @@ class Unit(NamedTuple):
     slope: Array  # below 0, of the activation before each layer behind the first, end to end
     weight: Array  # (from, to) of each of those layers but the last, end to end
     shift: Array  # their biases, end to end
-    last: Array  # weights of the last layer and its bias; empty without a net
+    last: Array  # weights of the last layer; empty without a net
+    last_shift: float
+    lifetime: Lifetime
+
+
+_NUMBERS, _FLOATS, _SHEET = (
+    np.zeros(0, np.int64),
+    np.zeros(0, np.float32),
+    np.zeros((0, 0), np.float32),
+)
+_NO_LIFETIME = Lifetime(
+    *(_NUMBERS, 0, _NUMBERS, _NUMBERS, _NUMBERS), *(_SHEET, _FLOATS, _SHEET, _FLOATS, _SHEET)
+)
 
 
 def unit(
@@ -57,6 +88,7 @@ def unit(
     half_H: Array,
     attention: tuple[Array, Array, Array, Array] | None,
     layers: Sequence[tuple[Array | None, Array, Array]],
+    lifetime: Lifetime | None = None,
 ) -> Unit:
     """Pad what a request brings to whole vectors.
 
@@ -65,17 +97,16 @@ def unit(
     ReLU), weights ``(to, from)`` and biases; the last has one output. Without layers the score is
     the product alone.
     """
-    none = np.zeros((0, 0), np.float32)
-    attention = attention or (none[None], none, none[None], none)
+    attention = attention or (_SHEET[None], _SHEET, _SHEET[None], _SHEET)
     key_AQL, bias_AL, value_ALH, count_AH = attention
     if not len(bias_AL):
         key_AQL, value_ALH = key_AQL[:0], value_ALH[:0]
     slopes, weights, shifts = list[Array](), list[Array](), list[Array]()
-    last = np.zeros(0, np.float32)
+    last, last_shift = _FLOATS, 0.0
     for at, (slope, weight, shift) in enumerate(layers):
         slopes.append(_padded(np.zeros(weight.shape[1]) if slope is None else slope))
         if at == len(layers) - 1:
-            last = np.append(_padded(weight[0]), shift).astype(np.float32)
+            last, last_shift = _padded(weight[0]), float(shift[0])
         else:
             weights.append(_padded(_padded(weight.T, 0), 1))
             shifts.append(_padded(shift))
@@ -91,6 +122,8 @@ def unit(
         _end_to_end(weights),
         _end_to_end(shifts),
         last,
+        np.float32(last_shift),
+        _NO_LIFETIME if lifetime is None else lifetime._replace(out_XH=_padded(lifetime.out_XH)),
     )
 
 
@@ -99,8 +132,8 @@ def score(
 ) -> Array:  # (N,) float32
     """Scores of some items, by their numbers (int32).
 
-    A row of the table begins with the item's half of the first layer, ``width`` wide, and the
-    queries of each head; it ends with the item's vector. Few items take one thread.
+    A row of the table is the item's half of the first layer, ``width`` wide, its queries head by
+    head, its query of a lifetime, and its vector. Few items take one thread.
     """
     score_N = np.empty(len(item_N), np.float32)
     bits_IX = table_IX.view(np.uint32) if table_IX.dtype == np.float32 else table_IX
@@ -120,7 +153,7 @@ def _padded(x: Array, axis: int = -1, filler: float = 0.0) -> Array:
 
 
 def _end_to_end(parts: list[Array]) -> Array:
-    return np.concatenate([np.zeros(0, np.float32), *(part.ravel() for part in parts)])
+    return np.concatenate([_FLOATS, *(part.ravel() for part in parts)])
 
 
 @njit(cache=True, nogil=True)
@@ -136,17 +169,25 @@ def _score(
 ) -> None:
     """Scores of the items from ``first`` to ``last``, a tile at a time."""
     heads, depth, keys = unit.key_AQL.shape
+    across = bits_IX.shape[1]
     widest = max(len(unit.half_H), unit.width_J.max() if len(unit.width_J) else 0)
     x_flat, y_flat = np.empty(TILE * widest, np.float32), np.empty(TILE * widest, np.float32)
     query_flat = np.empty(TILE * heads * depth, np.float32)
     share_flat, total_R = np.empty(TILE * keys, np.float32), np.empty(TILE, np.float32)
-    row_X = np.empty(bits_IX.shape[1], np.float32)
+    row_flat = np.empty(TILE * across, np.float32)
+    wide_flat = row_flat.view(np.uint32)
+    longest = unit.lifetime.length_P.max() if len(unit.lifetime.length_P) else 1
+    logit_L = np.empty(longest, np.float32)
+    said_flat = np.empty(TILE * len(unit.lifetime.nothing_X), np.float32)
     for start in range(first, last, TILE):
         rows = min(TILE, last - start)
-        x_RH = _sheet(x_flat, 0, rows, len(unit.half_H))
+        row_RX, x_RH = _sheet(row_flat, 0, rows, across), _sheet(x_flat, 0, rows, len(unit.half_H))
         query_ARQ = query_flat[: heads * rows * depth].reshape(heads, rows, depth)
-        score_R = score_N[start : start + rows]
-        _gather(unit, bits_IX, bonus_I, item_N[start : start + rows], width, row_X, x_RH, query_ARQ, score_R)
+        _widen(bits_IX, item_N, start, _sheet(wide_flat, 0, rows, across))
+        for n in range(start, start + rows):
+            score_N[n] = unit.last_shift + bonus_I[item_N[n]]
+        _add_products(row_RX, unit.product_V, score_N, start)
+        _part(row_RX, width, unit.half_H, x_RH, query_ARQ)
         share_RL = _sheet(share_flat, 0, rows, keys)
         for a in range(heads):
             _fill_rows(share_RL, unit.bias_AL[a])
@@ -154,8 +195,11 @@ def _score(
             _softmax(share_RL, total_R)
             add_product(share_RL, unit.value_ALH[a], x_RH)
             _add_outer(total_R, unit.count_AH[a], x_RH)
+        if len(unit.lifetime.out_XH):
+            at = width + heads * depth
+            _add_lifetime(unit.lifetime, item_N, start, row_RX, at, logit_L, said_flat, x_RH)
         if len(unit.last):
-            _net(unit, rows, x_flat, y_flat, score_R)
+            _net(unit, rows, x_flat, y_flat, score_N, start)
 
 
 @njit(cache=True, nogil=True)
@@ -165,47 +209,42 @@ def _sheet(flat: Array, at: int, rows: int, width: int) -> Array:
 
 
 @njit(cache=True, nogil=True)
-def _gather(
-    unit: Unit,
-    bits_IX: Array,
-    bonus_I: Array,
-    item_R: Array,
-    width: int,
-    row_X: Array,
-    x_RH: Array,
-    query_ARQ: Array,
-    score_R: Array,
-) -> None:
-    """Read rows: halves of the first layer with the user's, queries, and the product's scores."""
-    heads, _, depth = query_ARQ.shape
-    vector_at = len(row_X) - len(unit.product_V)
-    for r in range(len(item_R)):
-        item = item_R[r]
-        _widen(bits_IX[item], row_X.view(np.uint32))
-        for h in range(x_RH.shape[1]):
-            x_RH[r, h] = unit.half_H[h]
-        for h in range(width):
-            x_RH[r, h] += row_X[h]
-        for a in range(heads):
-            for q in range(depth):
-                query_ARQ[a, r, q] = row_X[width + a * depth + q]
-        score_R[r] = bonus_I[item] + _dot(row_X[vector_at:], unit.product_V)
+def _widen(bits_IX: Array, item_N: Array, first: int, wide_RX: Array) -> None:
+    """Read the rows of some items as bits of float32, of which some types hold the upper half."""
+    shift = np.uint32(32 - 8 * bits_IX.itemsize)
+    for r in range(wide_RX.shape[0]):
+        item = item_N[first + r]
+        if first + r + AHEAD < len(item_N):
+            ask_for(bits_IX, item_N[first + r + AHEAD])
+        for x in range(wide_RX.shape[1]):
+            wide_RX[r, x] = np.uint32(bits_IX[item, x]) << shift
 
 
 @njit(cache=True, nogil=True)
-def _widen(bits_X: Array, wide_X: Array) -> None:
-    """Bits of float32, of which some types hold the upper half."""
-    shift = np.uint32(32 - 8 * bits_X.itemsize)
-    for x in range(len(wide_X)):
-        wide_X[x] = np.uint32(bits_X[x]) << shift
+def _part(row_RX: Array, width: int, half_H: Array, x_RH: Array, query_ARQ: Array) -> None:
+    """Cut rows into halves of the first layer, which the user's are added to, and queries."""
+    heads, rows, depth = query_ARQ.shape
+    width = max(0, width)
+    for r in range(rows):
+        for h in range(width):
+            x_RH[r, h] = half_H[h] + row_RX[r, h]
+        for h in range(width, x_RH.shape[1]):
+            x_RH[r, h] = 0.0
+    for a in range(heads):
+        for r in range(rows):
+            for q in range(depth):
+                query_ARQ[a, r, q] = row_RX[r, width + a * depth + q]
 
 
 @njit(cache=True, nogil=True, fastmath=_SUM)
-def _dot(a: Array, b: Array) -> Any:
-    total = np.float32(0.0)
-    for i in range(len(b)):
-        total += a[i] * b[i]
-    return total
+def _add_products(row_RX: Array, b_V: Array, score_N: Array, first: int) -> None:
+    """Add each row's product, of its last columns, to its score."""
+    at = max(0, row_RX.shape[1] - len(b_V))  # at least 0: or each index is looked at
+    for r in range(row_RX.shape[0]):
+        total = np.float32(0.0)
+        for v in range(len(b_V)):
+            total += row_RX[r, at + v] * b_V[v]
+        score_N[first + r] += total
 
 
 @njit(cache=True, nogil=True)
@@ -219,31 +258,36 @@ def _fill_rows(x_RH: Array, row_H: Array) -> None:
 def _softmax(x_RL: Array, total_R: Array) -> None:
     """Put shares in place of logits, and the log of their sum of exponentials into ``total_R``."""
     rows, keys = x_RL.shape
+    top_R, part_R = np.empty(rows, np.float32), np.empty(rows, np.float32)
+    _find_largest(x_RL, top_R)
     for r in range(rows):
-        top = _largest(x_RL[r])
         for k in range(keys):
-            x_RL[r, k] = exp(x_RL[r, k] - top)
-        total = _sum(x_RL[r])
-        part = np.float32(1.0) / total
+            x_RL[r, k] = exp(x_RL[r, k] - top_R[r])
+    _sum_up(x_RL, total_R)
+    for r in range(rows):
+        part_R[r] = np.float32(1.0) / total_R[r]
+        total_R[r] = top_R[r] + log(total_R[r])
+    for r in range(rows):
         for k in range(keys):
-            x_RL[r, k] *= part
-        total_R[r] = top + log(total)
+            x_RL[r, k] *= part_R[r]
 
 
 @njit(cache=True, nogil=True, fastmath=_TOP)
-def _largest(x_L: Array) -> Any:
-    top = x_L[0]
-    for k in range(1, len(x_L)):
-        top = max(top, x_L[k])
-    return top
+def _find_largest(x_RL: Array, top_R: Array) -> None:
+    for r in range(x_RL.shape[0]):
+        top = x_RL[r, 0]
+        for k in range(x_RL.shape[1]):
+            top = x_RL[r, k] if x_RL[r, k] > top else top
+        top_R[r] = top
 
 
 @njit(cache=True, nogil=True, fastmath=_SUM)
-def _sum(x_L: Array) -> Any:
-    total = np.float32(0.0)
-    for k in range(len(x_L)):
-        total += x_L[k]
-    return total
+def _sum_up(x_RL: Array, total_R: Array) -> None:
+    for r in range(x_RL.shape[0]):
+        total = np.float32(0.0)
+        for k in range(x_RL.shape[1]):
+            total += x_RL[r, k]
+        total_R[r] = total
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
@@ -254,7 +298,39 @@ def _add_outer(a_R: Array, b_H: Array, x_RH: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _net(unit: Unit, rows: int, x_flat: Array, y_flat: Array, score_R: Array) -> None:
+def _add_lifetime(
+    life: Lifetime,
+    item_N: Array,
+    first: int,
+    row_RX: Array,
+    at: int,
+    logit_L: Array,
+    said_flat: Array,
+    x_RH: Array,
+) -> None:
+    """Add what each item's group says; its query begins at column ``at``."""
+    rows, depth = len(row_RX), life.key_ED.shape[1]
+    said_RX = _sheet(said_flat, 0, rows, len(life.nothing_X))
+    for r in range(rows):
+        code = life.code + life.category_I[item_N[first + r]]
+        p = np.searchsorted(life.code_P, code)
+        found = p < len(life.code_P) and life.code_P[p] == code
+        group = (life.start_P[p], life.length_P[p]) if found else (np.int64(0), np.int64(0))
+        attend_one(
+            row_RX[r, at : at + depth],
+            life.key_ED,
+            life.bias_E,
+            life.value_EW,
+            group,
+            life.nothing_X,
+            logit_L,
+            said_RX[r],
+        )
+    add_product(said_RX, life.out_XH, x_RH)
+
+
+@njit(cache=True, nogil=True)
+def _net(unit: Unit, rows: int, x_flat: Array, y_flat: Array, score_N: Array, first: int) -> None:
     """Add the rest of the net; the sheets take turns."""
     a = len(unit.half_H)
     slope_at = weight_at = shift_at = 0
@@ -267,8 +343,7 @@ def _net(unit: Unit, rows: int, x_flat: Array, y_flat: Array, score_R: Array) ->
         slope_at, weight_at, shift_at = slope_at + a, weight_at + a * b, shift_at + b
         x_flat, y_flat, x_RH, a = y_flat, x_flat, y_RH, b
     _activate(x_RH, unit.slope[slope_at : slope_at + a])
-    for r in range(rows):
-        score_R[r] += _dot(x_RH[r], unit.last[:a]) + unit.last[a]
+    _add_products(x_RH, unit.last, score_N, first)
 
 
 @njit(cache=True, nogil=True)
