@@ -151,7 +151,8 @@ def latency(bench: Bench, effort: Effort, requests: int) -> dict[str, Any]:
             parts += (spent.scoring_s, spent.expansion_s, spent.selection_s)
             scored += int(found.num_scored[0])
     total = sum(times) / 1000
-    shares = dict(zip(("scoring", "expansion", "selection"), (parts / total).tolist(), strict=True))
+    names = "scoring", "expansion", "selection"
+    shares: dict[str, float] = dict(zip(names, (parts / total).tolist(), strict=True))
     shares["user part and rest"] = 1 - parts.sum() / total
     p50, p99 = np.percentile(times, [50, 99])
     return {

@@ -33,8 +33,17 @@ def attend(
     out_NX = np.empty((query_ND.shape[0], value_EV.shape[1] + 1), np.float32)
     logit_L = np.empty(max(1, length_N.max() if len(length_N) else 1), np.float32)
     for n in range(query_ND.shape[0]):
-        rows = start_N[n], length_N[n]
-        attend_one(query_ND[n], key_ED, bias_E, value_EV, rows, nothing_X, logit_L, out_NX[n])
+        attend_one(
+            query_ND[n],
+            key_ED,
+            bias_E,
+            value_EV,
+            start_N[n],
+            length_N[n],
+            nothing_X,
+            logit_L,
+            out_NX[n],
+        )
     return out_NX
 
 
@@ -44,13 +53,13 @@ def attend_one(
     key_ED: Array,
     bias_E: Array,
     value_EV: Array,
-    rows: tuple[int, int],
+    start: int,
+    length: int,
     nothing_X: Array,
     logit_L: Array,
     out_X: Array,
 ) -> None:
-    """Of one query, whose ``rows`` are its first key and how many; ``logit_L`` is room for them."""
-    start, length = rows
+    """Of one query; ``logit_L`` is room for as many logits as it has keys."""
     width, dim = value_EV.shape[1], query_D.shape[0]
     if length == 0:
         out_X[:] = nothing_X
