@@ -21,7 +21,7 @@ from benchmarks._foil_world import EVENTS, GRAPH
 from headrace.data import Ragged, Requests
 from headrace.ops.graph_search import Effort, Found
 from headrace.retrieval._attention import AttentionScorer
-from headrace.retrieval._searched import Searchable
+from headrace.retrieval._searched import Searchable, newest
 from headrace.retrieval._split import Fused, Scores, Split
 
 Array = NDArray[Any]
@@ -35,6 +35,7 @@ class Bench:
         self, catalogue: Searchable, requests: Requests, truth: Ragged, judged: int
     ) -> None:
         self.catalogue, self.requests, self.truth = catalogue, requests, truth
+        self.seeded = True
         self.judge_by(judged)
 
     @property
@@ -61,9 +62,20 @@ class Bench:
         catalogue: Searchable | None = None,
     ) -> Found:
         """Find the best of some requests; the user part is made anew."""
-        scale_B = np.full(high - low, scale)
+        return self.find(self.some(low, high), effort, scale, catalogue)
+
+    def find(
+        self,
+        asked: Requests,
+        effort: Effort,
+        scale: float = 1.0,
+        catalogue: Searchable | None = None,
+    ) -> Found:
+        """The same of requests that are at hand."""
+        scale_B = np.full(len(asked), scale)
+        seeds = newest(asked, "history", EVENTS) if self.seeded else None
         return (catalogue or self.catalogue).search(
-            self.some(low, high), MOST, effort, scale_B=scale_B
+            asked, MOST, effort, scale_B=scale_B, seeds=seeds
         )
 
     def judge(
@@ -144,7 +156,7 @@ def latency(bench: Bench, effort: Effort, requests: int) -> dict[str, Any]:
     for request in range(requests + 5):  # the first warm up
         asked = bench.some(max(0, request - 5), max(0, request - 5) + 1)
         begun = time.perf_counter()
-        found = bench.catalogue.search(asked, MOST, effort)
+        found = bench.find(asked, effort)
         if request >= 5:
             times.append(1000 * (time.perf_counter() - begun))
             spent = found.spent

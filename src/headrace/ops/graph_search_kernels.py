@@ -137,6 +137,41 @@ def expand(
 
 
 @njit(cache=True, nogil=True)
+def plant(
+    offsets: Array,
+    item_S: Array,
+    above_I: Array,
+    visited_BW: Array,
+    scored_BW: Array,
+    memory_BM: Array,
+    shown_RW: Array,
+) -> tuple[Array, Array, Array, Array]:
+    """Visit given items of each request, as ``expand`` visits neighbours; ignores unknown ones."""
+    size = len(offsets) - 1
+    fresh, fresh_offsets = np.empty(len(item_S), np.int32), np.zeros(size + 1, np.int64)
+    known, known_offsets = np.empty(len(item_S), np.int64), np.zeros(size + 1, np.int64)
+    num_fresh = num_known = 0
+    for b in range(size):
+        shown_W = shown_RW[b if len(shown_RW) > 1 else 0]
+        for s in range(offsets[b], offsets[b + 1]):
+            i = item_S[s]
+            if i < 0 or i >= len(above_I):
+                continue
+            at, bit = i >> 3, np.uint8(1 << (i & 7))
+            if visited_BW[b, at] & bit:
+                continue
+            visited_BW[b, at] |= bit
+            if scored_BW[b, at] & bit:
+                known[num_known] = _key(memory_BM[b, above_I[i]], i, shown_W)
+                num_known += 1
+            else:
+                fresh[num_fresh] = i
+                num_fresh += 1
+        fresh_offsets[b + 1], known_offsets[b + 1] = num_fresh, num_known
+    return fresh[:num_fresh], fresh_offsets, known[:num_known], known_offsets
+
+
+@njit(cache=True, nogil=True)
 def absorb(
     fresh: Array,
     bits: Array,
@@ -249,7 +284,7 @@ def _cut(keys: Array, size: int, kept: int, limit: int, spare: Array) -> int:
     if num_shown == size and size > kept:
         _partition(keys, size, kept)
         return kept
-    if num_shown > kept:
+    if num_shown >= kept:
         _partition(spare, num_shown, kept)
         floor = spare[:kept].min()
         total, size = size, 0

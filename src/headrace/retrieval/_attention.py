@@ -142,6 +142,7 @@ class AttentionScorer(SplitModule[Attending]):
         if config.heads:
             self.recent = Recent(dim, config.heads, config.head_dim, first)
             reads, queries[0] = [*reads, self._recent], config.heads * config.head_dim
+            self.attends_to = self._recent
         if config.lifelong is not None:
             self.lifelong = Lifelong(config.lifelong, dim, first, space.catalogue.category)
             reads, queries[1] = [*reads, config.lifelong.sequence], config.lifelong.head_dim

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .. import config
 from ..data import Ragged, Requests
-from ..ops import graph_search
+from ..ops import graph_search, ragged
 from ..ops.graph_search import Effort, Found
 from ._found import best, interleaved, joined
 from ._graph import ItemGraph
@@ -103,12 +103,14 @@ class Searchable:
         effort: Effort,
         exclude: Ragged | None = None,
         scale_B: Array | None = None,
+        seeds: Ragged | None = None,
     ) -> Found:
         """The ``most`` best items of each request that the graph leads to.
 
         None that is unavailable or that its row of ``exclude`` names; ``scale_B`` multiplies the
-        widths of single requests. Where a request allows fewer items than a search would score,
-        or less than ``FEW`` of all, those are scored instead, without the graph.
+        widths of single requests, ``seeds`` are items at which they enter, too. Where a request
+        allows fewer items than a search would score, or less than ``FEW`` of all, those are scored
+        instead, without the graph.
         """
         asked = self._asked(requests)
         scale_B = np.ones(len(requests)) if scale_B is None else scale_B
@@ -116,12 +118,15 @@ class Searchable:
         few_B = self._num_allowed(len(asked), exclude) <= least_B
         rows, other = np.flatnonzero(~few_B), np.flatnonzero(few_B)
         if not len(other):
-            return self._walk(asked, most, effort, exclude, scale_B)
+            return self._walk(asked, most, effort, exclude, scale_B, seeds)
         direct = joined([self._direct(asked[b], most, _row(exclude, b)) for b in other.tolist()])
         if not len(rows):
             return direct
-        left = None if exclude is None else exclude.take_rows(torch.from_numpy(rows))
-        walked = self._walk([asked[b] for b in rows], most, effort, left, scale_B[rows])
+        left, near = (
+            None if each is None else each.take_rows(torch.from_numpy(rows))
+            for each in (exclude, seeds)
+        )
+        walked = self._walk([asked[b] for b in rows], most, effort, left, scale_B[rows], near)
         return interleaved(walked, direct, few_B)
 
     @torch.inference_mode()
@@ -219,7 +224,13 @@ class Searchable:
         return torch.cat(parts).numpy()
 
     def _walk(
-        self, asked: list[Scores], most: int, effort: Effort, exclude: Ragged | None, scale_B: Array
+        self,
+        asked: list[Scores],
+        most: int,
+        effort: Effort,
+        exclude: Ragged | None,
+        scale_B: Array,
+        seeds: Ragged | None,
     ) -> Found:
         return graph_search.search(
             self.graph.graph,
@@ -228,8 +239,9 @@ class Searchable:
             most,
             effort,
             allowed=self._allowed_bits,
-            exclude=None if exclude is None else (exclude.offsets.numpy(), exclude.values.numpy()),
+            exclude=_arrays(exclude),
             scale_B=scale_B,
+            seeds=_arrays(seeds),
         )
 
     def _direct(self, scores: Scores, most: int, exclude_X: Tensor | None) -> Found:
@@ -249,6 +261,17 @@ def _by_row(asked: list[Scores]) -> graph_search.Score:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     return score
+
+
+def _arrays(rows: Ragged | None) -> tuple[Array, Array] | None:
+    return None if rows is None else (rows.offsets.numpy(), rows.values.numpy())
+
+
+def newest(requests: Requests, sequence: str, most: int) -> Ragged:
+    """Items of the newest events of a sequence."""
+    item = requests.ragged(f"{sequence}.item")
+    values = item.values[ragged.tail(item.offsets, most)]
+    return Ragged.sized(values, item.lengths.clamp(max=most))
 
 
 def _row(exclude: Ragged | None, b: int) -> Tensor | None:

@@ -86,6 +86,8 @@ class SplitModule(nn.Module, ABC, Generic[U]):
     """Abstract. A split scorer that is trained here."""
 
     reads_sequences: Collection[str] | None = None
+    attends_to: str | None = None
+    """A sequence of recent events near each of which good items may lie."""
 
     @abstractmethod
     def vectors(self, item_M: Tensor) -> Tensor:
