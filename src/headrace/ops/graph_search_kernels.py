@@ -16,6 +16,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from .prefetch import ask_for
+
 Array = NDArray[Any]
 MOST_ITEMS = 1 << 30
 NOTHING = -(1 << 63)  # below all keys
@@ -24,6 +26,7 @@ _EXPONENT = 0x7F800000
 _WORST = -_EXPONENT  # minus infinity
 _MAGNITUDE = 0x7FFFFFFF
 _HIDDEN, _NEW = 2, 1
+_AHEAD = 8  # nodes whose links are asked for before they are needed
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -112,8 +115,11 @@ def expand(
     for b in range(size):
         visited_W, scored_W = visited_BW[b], scored_BW[b]
         shown_W = shown_RW[b if len(shown_RW) > 1 else 0]
-        for f in range(front_size_B[b] if going_B[b] else 0):
+        kept = front_size_B[b] if going_B[b] else 0
+        for f in range(kept):
             key = front_BF[b, f]
+            if f + _AHEAD < kept and front_BF[b, f + _AHEAD] & _NEW:
+                ask_for(neighbours, row_of_I[_item(front_BF[b, f + _AHEAD])])
             if not key & _NEW:
                 continue
             front_BF[b, f] = key & ~_NEW
