@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from copy import copy
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, final
@@ -37,6 +38,12 @@ class Bench:
         self.catalogue, self.requests, self.truth = catalogue, requests, truth
         self.seeded = True
         self.judge_by(judged)
+
+    def unseeded(self) -> Bench:
+        """The same, its searches entered from the coarse level alone."""
+        other = copy(self)
+        other.seeded = False
+        return other
 
     @property
     def num_items(self) -> int:
