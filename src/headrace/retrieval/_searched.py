@@ -21,6 +21,7 @@ from .. import config
 from ..data import Ragged, Requests
 from ..ops import graph_search, ragged
 from ..ops.graph_search import Effort, Found
+from ..training.torch_state import threads
 from ._found import best, interleaved, joined
 from ._graph import ItemGraph
 from ._split import Fused, Scores, Split
@@ -208,7 +209,8 @@ class Searchable:
             return []
         kernel = self.scorer if isinstance(self.scorer, Fused) else None
         dtype = self.row_IX.dtype if kernel is None else torch.float32
-        users = self.scorer.users(requests, self.vector_IV, dtype)
+        with threads(1):  # it is many small steps: a team waits longer for itself than it works
+            users = self.scorer.users(requests, self.vector_IV, dtype)
         each = [users.one(b) for b in range(len(requests))]
         if kernel is not None:
             return [kernel.fused(one, self.row_IX, self.bonus_I) for one in each]
