@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from copy import copy
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, final
@@ -21,8 +22,8 @@ from benchmarks._foil_world import EVENTS, GRAPH
 from headrace.data import Ragged, Requests
 from headrace.ops.graph_search import Effort, Found
 from headrace.retrieval._attention import AttentionScorer
-from headrace.retrieval._searched import Searchable
-from headrace.retrieval._split import Split
+from headrace.retrieval._searched import Searchable, newest
+from headrace.retrieval._split import Fused, Scores, Split
 
 Array = NDArray[Any]
 MOST, BATCH = 200, 16
@@ -35,7 +36,14 @@ class Bench:
         self, catalogue: Searchable, requests: Requests, truth: Ragged, judged: int
     ) -> None:
         self.catalogue, self.requests, self.truth = catalogue, requests, truth
+        self.seeded = True
         self.judge_by(judged)
+
+    def unseeded(self) -> Bench:
+        """The same, its searches entered from the coarse level alone."""
+        other = copy(self)
+        other.seeded = False
+        return other
 
     @property
     def num_items(self) -> int:
@@ -61,9 +69,20 @@ class Bench:
         catalogue: Searchable | None = None,
     ) -> Found:
         """Find the best of some requests; the user part is made anew."""
-        scale_B = np.full(high - low, scale)
+        return self.find(self.some(low, high), effort, scale, catalogue)
+
+    def find(
+        self,
+        asked: Requests,
+        effort: Effort,
+        scale: float = 1.0,
+        catalogue: Searchable | None = None,
+    ) -> Found:
+        """The same of requests that are at hand."""
+        scale_B = np.full(len(asked), scale)
+        seeds = newest(asked, "history", EVENTS) if self.seeded else None
         return (catalogue or self.catalogue).search(
-            self.some(low, high), MOST, effort, scale_B=scale_B
+            asked, MOST, effort, scale_B=scale_B, seeds=seeds
         )
 
     def judge(
@@ -118,6 +137,10 @@ class Part(Split[Any]):
     def cross(self, users: Any, item: Tensor, row: Tensor) -> Tensor:
         return self._scorer.cross(users, item, row)
 
+    def fused(self, users: Any, row_IX: Tensor, bonus_I: Tensor) -> Scores:
+        assert isinstance(self._scorer, Fused)
+        return self._scorer.fused(users, row_IX, bonus_I)
+
 
 def first(whole: Searchable, num_items: int) -> Searchable:
     """The first items of a catalogue, linked anew: they are in no order, so any are as good."""
@@ -140,14 +163,15 @@ def latency(bench: Bench, effort: Effort, requests: int) -> dict[str, Any]:
     for request in range(requests + 5):  # the first warm up
         asked = bench.some(max(0, request - 5), max(0, request - 5) + 1)
         begun = time.perf_counter()
-        found = bench.catalogue.search(asked, MOST, effort)
+        found = bench.find(asked, effort)
         if request >= 5:
             times.append(1000 * (time.perf_counter() - begun))
             spent = found.spent
             parts += (spent.scoring_s, spent.expansion_s, spent.selection_s)
             scored += int(found.num_scored[0])
     total = sum(times) / 1000
-    shares = dict(zip(("scoring", "expansion", "selection"), (parts / total).tolist(), strict=True))
+    names = "scoring", "expansion", "selection"
+    shares: dict[str, float] = dict(zip(names, (parts / total).tolist(), strict=True))
     shares["user part and rest"] = 1 - parts.sum() / total
     p50, p99 = np.percentile(times, [50, 99])
     return {

@@ -4,9 +4,11 @@ A world of so many items, a scorer trained on its log, and later requests (``_fo
 once, kept in ``--folder``, made anew with ``--fresh``). A request asks for the best 200 items. Both
 ways use the same scorer, its item part made beforehand and its user part once a request; the
 exhaustive scan reads items in order. ``coverage`` is the share of the exact best that the search
-found, ``recall_delta`` what that loses of the items that requests led to. ``by_items`` searches the
-first items of the catalogue, each with the narrowest widths that cover ``AIM``. Rivals score as
-many items as the search did. One process, ``--threads`` threads.
+found, ``recall_delta`` what that loses of the items that requests led to; ``without_seeds`` is the
+same search entered from the coarse level alone. ``by_items`` searches the first items of the
+catalogue, each with the narrowest widths that cover ``AIM``; no recall there, since few of the
+items that requests led to are among them. Rivals score as many items as the search did. One
+process, ``--threads`` threads.
 
     python -m benchmarks.foil [--items 1000000] [--requests 1000] [--judged 200] [--threads 2]
 """
@@ -34,7 +36,7 @@ from headrace.retrieval._searched import Searchable
 Array = NDArray[Any]
 AIM, CHURN = 0.98, 0.05
 CHURNED = 100_000  # items of the catalogue that changes, at most
-EFFORT = Effort(width=(1200, 200, 100), hops=(6, 1, 1))
+EFFORT = Effort(width=(1000, 100, 50), hops=(8, 1, 1))
 SCALES = (0.25, 0.5, 1.0, 2.0)  # of the widths: four settings
 LADDER = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
 GATES = {
@@ -64,6 +66,7 @@ def narrowest(bench: Bench) -> dict[str, float]:
         row = {"scale": scale, **bench.judge(EFFORT, scale)}
         if row["coverage"] >= AIM:
             break
+    row = {name: value for name, value in row.items() if not name.startswith("recall")}
     times = _common.times_ms(lambda: bench.search(0, 1, EFFORT, row["scale"]), 30)
     scan = float(np.median(bench.scan_ms))
     return row | {"p50_ms": round(float(np.median(times)), 2), "scan_ms": round(scan, 2)}
@@ -186,6 +189,7 @@ def figures(bench: Bench, world: Trained, given: Any) -> dict[str, Any]:
         "nodes": [len(level.nodes) for level in catalogue.graph.graph.levels],
         "requests_per_s_at_16": throughput(bench, EFFORT, given.requests),
         "settings": {str(scale): bench.judge(EFFORT, scale) for scale in SCALES},
+        "without_seeds": bench.unseeded().judge(EFFORT),
         "visited": visited(bench, min(20, given.requests)),
     }
     few = min(20, given.judged)

@@ -63,7 +63,7 @@ def cut(nodes, score, shown, kept, limit):
     return out
 
 
-def reference(graph, score_I, most, effort, shown, scale=1.0):
+def reference(graph, score_I, most, effort, shown, scale=1.0, seeds=()):
     """One request by sets: what it finds, what it scores hop by hop, the thresholds by level."""
     score = np.where(np.isfinite(score_I), score_I, -np.inf)
     scored, calls, thresholds = set(), [], []
@@ -83,6 +83,12 @@ def reference(graph, score_I, most, effort, shown, scale=1.0):
     for at in range(last - 1, -1, -1):
         links, seen, new = graph.levels[at], set(front), set(front)
         thresholds.append([])
+        if at == 0 and (near := set(seeds) - seen):
+            calls.append(near - scored)
+            seen |= near
+            scored |= near
+            front = cut(front | near, score, shown, *sizes(at))
+            new = set(front)
         for _ in range(effort.of(at)[1]):
             found = {int(j) for i in new for j in links.neighbours[links.row_of[i]] if j >= 0}
             found -= seen
@@ -94,7 +100,8 @@ def reference(graph, score_I, most, effort, shown, scale=1.0):
             scored |= found
             pool = front | found if effort.rule == "paper" else found
             front = cut(pool, score, shown, *sizes(at))
-            full = len(front) >= sizes(at)[0]
+            kept, limit = sizes(at)
+            full = len(front & shown) >= kept or len(front) >= limit
             thresholds[-1].append(min(score[i] for i in front) if full else -np.inf)
             new = front & found
             if len(set(answer()) - set(before)) < effort.stop * len(answer()):
@@ -120,8 +127,9 @@ efforts = st.builds(
     st.integers(1, 70),
     efforts,
     st.sampled_from([1.0, 0.7, 0.1, 0.0]),
+    st.booleans(),
 )
-def test_search_equals_sets(seed, num_items, num_levels, size, most, effort, share):
+def test_search_equals_sets(seed, num_items, num_levels, size, most, effort, share, seeded):
     rng = np.random.default_rng(seed)
     graph = random_graph(rng, num_items, num_levels)
     score_BI = rng.integers(-4, 4, (size, num_items)).astype(np.float32)  # many ties, both signs
@@ -132,12 +140,15 @@ def test_search_equals_sets(seed, num_items, num_levels, size, most, effort, sha
     exclude = np.cumsum([0, *map(len, excluded)]), np.concatenate(excluded)
     scale_B = rng.choice([0.01, 0.5, 1.0, 3.0], size)
     table = Table(score_BI)
-    filters = {"allowed": allowed, "exclude": exclude, "scale_B": scale_B}
+    near = [rng.integers(-2, num_items + 5, rng.integers(0, 9)) for _ in range(size * seeded)]
+    seeds = (np.cumsum([0, *map(len, near)]), np.concatenate(near)) if seeded else None
+    filters = {"allowed": allowed, "exclude": exclude, "scale_B": scale_B, "seeds": seeds}
     found = search(graph, table, size, most, effort, **filters)
     for b in range(size):
         shown = set(np.flatnonzero(allowed).tolist()) - set(excluded[b].tolist())
         items, calls, thresholds, scored = reference(
-            graph, score_BI[b], most, effort, shown, scale_B[b]
+            *(graph, score_BI[b], most, effort, shown, scale_B[b]),
+            [i for i in near[b].tolist() if 0 <= i < num_items] if seeded else (),
         )
         row = slice(found.offsets[b], found.offsets[b + 1])
         assert found.item[row].tolist() == items
@@ -148,6 +159,52 @@ def test_search_equals_sets(seed, num_items, num_levels, size, most, effort, sha
             for falls in thresholds:
                 assert falls == sorted(falls)  # of the worst kept
     assert found.offsets[-1] == len(found.item) == len(found.score)
+
+
+def islands(rng, num_islands, size):
+    """A ring of items each; the rings hang together by one link, the coarse level knows the first.
+
+    Scores fall on the way from ring to ring, and are best in the middle of each.
+    """
+    num_items, links, score_I = num_islands * size, {}, np.empty(num_islands * size, np.float32)
+    for i in range(num_items):
+        low, place = i - i % size, i % size
+        links[i] = [low + (place + step) % size for step in (1, size - 1)]
+        if place == 0:
+            links[i] += [j for j in (i - size, i + size) if 0 <= j < num_items]
+        score_I[i] = min(place, size - place) + rng.random()
+    return Graph((level(links, num_items), level({5: []}, num_items))), score_I
+
+
+def test_seeds_find_peaks_that_the_walk_misses():
+    graph, score_I = islands(np.random.default_rng(5), 8, 40)
+    effort = Effort(width=(24,), hops=(30,))
+    best = set(np.argsort(-score_I)[:24].tolist())
+    item_S = np.arange(8) * 40 + 12  # some way off each peak
+    without, with_ = (
+        search(graph, Table(score_I[None]), 1, 24, effort, seeds=seeds)
+        for seeds in (None, (np.array([0, 8]), item_S))
+    )
+    assert len(best & set(without.item.tolist())) < 12
+    assert set(with_.item.tolist()) == best
+    assert with_.num_scored[0] < len(score_I) * 0.7
+
+
+def test_requests_without_seeds_go_on_beside_those_that_have_some():
+    graph, score_I = islands(np.random.default_rng(5), 8, 40)
+    effort = Effort(width=(24,), hops=(30,), rule="served", stop=0.01)
+    score_BI = np.stack([score_I, score_I])
+    both = search(graph, Table(score_BI), 2, 24, effort, seeds=([0, 1, 1], [95]))
+    for b, seeds in enumerate((([0, 1], [95]), None)):
+        alone = search(graph, Table(score_BI[:1]), 1, 24, effort, seeds=seeds)
+        row = slice(both.offsets[b], both.offsets[b + 1])
+        assert np.array_equal(both.item[row], alone.item)
+        assert both.num_scored[b] == alone.num_scored[0]
+
+
+def test_seeds_of_other_requests_are_refused():
+    with pytest.raises(ValueError, match="seeds have 2 rows, want 1"):
+        search(chain(20), Table(np.ones((1, 20))), 1, 5, EVERYTHING, seeds=([0, 1, 1], [3]))
 
 
 @pytest.mark.parametrize("rule", ["paper", "served"])

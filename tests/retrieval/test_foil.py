@@ -117,6 +117,16 @@ class TestSearched:
             assert 7 not in found.item.tolist()
             assert len(found.item) == (tiny.ITEMS - 1) * len(requests)
 
+    def test_it_enters_at_the_newest_events(self, plain, requests, tiny_samples):
+        arrays, item = dict(plain.arrays()), requests.ragged("history.item")
+        seeds, none = (
+            settings(seeds=n).build(tiny_samples.space).restore(arrays, tiny_samples.space)
+            for n in (2, 0)
+        )
+        assert none.seeds(requests) is None
+        for b in range(len(requests)):
+            assert torch.equal(seeds.seeds(requests)[b], item[b][-2:])
+
     def test_nobody_asks(self, plain, requests):
         nobody = requests.take(torch.zeros(0, dtype=torch.int64))
         assert len(plain.retrieve(nobody, torch.zeros(0, dtype=torch.int64))) == 0

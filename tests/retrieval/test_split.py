@@ -132,6 +132,20 @@ def test_requests_score_the_same_alone_together_and_in_training(more, tiny_sampl
     torch.testing.assert_close(training_BN, alone_BN, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("more", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_kernel_scores_as_the_cross(dtype, more, tiny_samples, requests):
+    made = scorer(tiny_samples.space, **more)
+    every, row_IX, users = parts(made, requests, tiny_samples.space)
+    bonus_I, row_IX = torch.randn(len(every)), row_IX.to(dtype)
+    asked = every.flip(0)
+    for b in range(len(requests)):
+        with torch.no_grad():
+            want_I = made.cross(users.one(b), asked, row_IX.float()[asked]) + bonus_I[asked]
+            got_I = torch.from_numpy(made.fused(users.one(b), row_IX, bonus_I)(asked.int().numpy()))
+        torch.testing.assert_close(got_I, want_I, rtol=1e-5, atol=1e-4)
+
+
 def test_a_user_without_events_has_finite_scores(tiny_samples):
     first = tiny_samples.features(tiny_samples.requests("train")[:1])
     assert not len(first.ragged("history.item").values)

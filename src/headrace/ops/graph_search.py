@@ -7,7 +7,8 @@ hop by hop, the neighbours of what was new among the best are scored, all reques
 After NANN (Chen et al. 2022, "Approximate Nearest Neighbor Search under Neural Similarity Metric
 for Large-Scale Recommendation", arXiv:2202.10226, Algorithm 1), with these departures: no node is
 scored twice for a request, even if it is met on several levels; the answer is the best of all that
-were scored; nodes that may not be returned are walked through; a request may stop early.
+were scored; nodes that may not be returned are walked through; a request may stop early; and it may
+bring items of its own, near which it expects good ones (seeds).
 """
 
 from __future__ import annotations
@@ -108,13 +109,16 @@ def search(
     allowed: NDArray[np.bool_] | NDArray[np.uint8] | None = None,
     exclude: tuple[Array, Array] | None = None,
     scale_B: Array | None = None,
+    seeds: tuple[Array, Array] | None = None,
 ) -> Found:
     """Find the ``most`` best items of each of ``num_rows`` requests.
 
     ``allowed`` is a bool an item, or the same in bits (``pack``); ``exclude`` holds offsets
     ``(B+1,)`` and items that single requests must not get, unknown ones ignored. Neither hinders
     the walk, which widens up to ``effort.stretch`` times to hold ``width`` nodes that may be
-    returned. ``scale_B`` multiplies the widths of single requests, to at least 1.
+    returned. ``scale_B`` multiplies the widths of single requests, to at least 1. ``seeds`` holds
+    offsets ``(B+1,)`` and items, unknown ones ignored, at which single requests enter level 0
+    beside what the coarser levels led to: the best of both are expanded.
 
     A request finds the same alone as among others, if ``score`` says the same. Nodes whose score is
     not finite are expanded last and never returned. Raises ValueError for arrays that do not fit.
@@ -124,9 +128,11 @@ def search(
         last = len(graph.levels) - 1
         nodes = graph.levels[last].nodes
         fresh_offsets = len(nodes) * np.arange(num_rows + 1)
-        state.absorb(last, score, np.tile(nodes, num_rows), fresh_offsets)
+        state.absorb(last, score, np.tile(nodes, num_rows), fresh_offsets, add=True)
         for at in range(last - 1, -1, -1):
             state.descend()
+            if at == 0 and seeds is not None:
+                state.plant(score, *seeds)
             for _ in range(effort.of(at)[1]):
                 if not state.hop(at, score):
                     break
@@ -185,6 +191,25 @@ class _State:
         kernels.descend(self.front_BF, self.front_size_B, self.visited_BW, self.going_B)
         self.expansion_s += time.perf_counter() - begun
 
+    def plant(self, score: Score, offsets: Array, item_S: Array) -> None:
+        """Let given items in beside what was kept, on level 0."""
+        if len(offsets) != len(self.going_B) + 1:
+            raise ValueError(f"seeds have {len(offsets) - 1} rows, want {len(self.going_B)}")
+        begun = time.perf_counter()
+        fresh, fresh_offsets, self.known, self.known_offsets = kernels.plant(
+            np.asarray(offsets, np.int64),
+            np.asarray(item_S, np.int64),
+            self.graph.levels[1].row_of,
+            self.visited_BW,
+            self.scored_BW,
+            self.memory_BM,
+            self.shown_RW,
+        )
+        self.expansion_s += time.perf_counter() - begun
+        if len(fresh) or len(self.known):
+            self.absorb(0, score, fresh, fresh_offsets, add=True)
+            self.going_B[:] = True  # also those without seeds
+
     def hop(self, level: int, score: Score) -> bool:
         """Expand what is new among the kept; whether that led anywhere."""
         begun = time.perf_counter()
@@ -204,11 +229,14 @@ class _State:
         self.expansion_s += time.perf_counter() - begun
         if not (len(fresh) or len(self.known)):
             return False
-        self.absorb(level, score, fresh, fresh_offsets)
+        add = self.effort.rule == "paper"
+        self.absorb(level, score, fresh, fresh_offsets, add=add)
         return bool(self.going_B.any())
 
-    def absorb(self, level: int, score: Score, fresh: Array, fresh_offsets: Array) -> None:
-        """Score the new nodes and keep the best."""
+    def absorb(
+        self, level: int, score: Score, fresh: Array, fresh_offsets: Array, *, add: bool
+    ) -> None:
+        """Score the new nodes and keep the best, of them or of them and those kept before."""
         begun = time.perf_counter()
         row_N = np.repeat(np.arange(len(fresh_offsets) - 1), np.diff(fresh_offsets))
         score_N = np.ascontiguousarray(score(row_N, fresh), np.float32) if len(fresh) else _NONE
@@ -223,7 +251,7 @@ class _State:
             self.known_offsets,
             self.graph.levels[min(1, len(self.graph.levels) - 1)].row_of,
             level > 0,
-            self.effort.rule == "paper",
+            add,
             self.effort.stop,
             self.kept_LB[level],
             self.limit_LB[level],

@@ -16,6 +16,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from .prefetch import ask_for
+
 Array = NDArray[Any]
 MOST_ITEMS = 1 << 30
 NOTHING = -(1 << 63)  # below all keys
@@ -24,6 +26,7 @@ _EXPONENT = 0x7F800000
 _WORST = -_EXPONENT  # minus infinity
 _MAGNITUDE = 0x7FFFFFFF
 _HIDDEN, _NEW = 2, 1
+_AHEAD = 8  # nodes whose links are asked for before they are needed
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -112,8 +115,11 @@ def expand(
     for b in range(size):
         visited_W, scored_W = visited_BW[b], scored_BW[b]
         shown_W = shown_RW[b if len(shown_RW) > 1 else 0]
-        for f in range(front_size_B[b] if going_B[b] else 0):
+        kept = front_size_B[b] if going_B[b] else 0
+        for f in range(kept):
             key = front_BF[b, f]
+            if f + _AHEAD < kept and front_BF[b, f + _AHEAD] & _NEW:
+                ask_for(neighbours, row_of_I[_item(front_BF[b, f + _AHEAD])])
             if not key & _NEW:
                 continue
             front_BF[b, f] = key & ~_NEW
@@ -132,6 +138,41 @@ def expand(
                 else:
                     fresh[num_fresh] = i
                     num_fresh += 1
+        fresh_offsets[b + 1], known_offsets[b + 1] = num_fresh, num_known
+    return fresh[:num_fresh], fresh_offsets, known[:num_known], known_offsets
+
+
+@njit(cache=True, nogil=True)
+def plant(
+    offsets: Array,
+    item_S: Array,
+    above_I: Array,
+    visited_BW: Array,
+    scored_BW: Array,
+    memory_BM: Array,
+    shown_RW: Array,
+) -> tuple[Array, Array, Array, Array]:
+    """Visit given items of each request, as ``expand`` visits neighbours; ignores unknown ones."""
+    size = len(offsets) - 1
+    fresh, fresh_offsets = np.empty(len(item_S), np.int32), np.zeros(size + 1, np.int64)
+    known, known_offsets = np.empty(len(item_S), np.int64), np.zeros(size + 1, np.int64)
+    num_fresh = num_known = 0
+    for b in range(size):
+        shown_W = shown_RW[b if len(shown_RW) > 1 else 0]
+        for s in range(offsets[b], offsets[b + 1]):
+            i = item_S[s]
+            if i < 0 or i >= len(above_I):
+                continue
+            at, bit = i >> 3, np.uint8(1 << (i & 7))
+            if visited_BW[b, at] & bit:
+                continue
+            visited_BW[b, at] |= bit
+            if scored_BW[b, at] & bit:
+                known[num_known] = _key(memory_BM[b, above_I[i]], i, shown_W)
+                num_known += 1
+            else:
+                fresh[num_fresh] = i
+                num_fresh += 1
         fresh_offsets[b + 1], known_offsets[b + 1] = num_fresh, num_known
     return fresh[:num_fresh], fresh_offsets, known[:num_known], known_offsets
 
@@ -249,7 +290,7 @@ def _cut(keys: Array, size: int, kept: int, limit: int, spare: Array) -> int:
     if num_shown == size and size > kept:
         _partition(keys, size, kept)
         return kept
-    if num_shown > kept:
+    if num_shown >= kept:
         _partition(spare, num_shown, kept)
         floor = spare[:kept].min()
         total, size = size, 0

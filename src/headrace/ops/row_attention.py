@@ -30,31 +30,56 @@ def attend(
     Query n's keys are the ``length_N[n]`` from ``start_N[n]`` on; without any the answer is
     ``nothing_X``.
     """
-    width, dim = value_EV.shape[1], query_ND.shape[1]
-    out_NX = np.empty((query_ND.shape[0], width + 1), np.float32)
+    out_NX = np.empty((query_ND.shape[0], value_EV.shape[1] + 1), np.float32)
     logit_L = np.empty(max(1, length_N.max() if len(length_N) else 1), np.float32)
     for n in range(query_ND.shape[0]):
-        start, length = start_N[n], length_N[n]
-        if length == 0:
-            out_NX[n] = nothing_X
-            continue
-        top = np.float32(-np.inf)
-        for j in range(length):
-            dot = bias_E[start + j]
-            for d in range(dim):
-                dot += query_ND[n, d] * key_ED[start + j, d]
-            logit_L[j] = dot
-            top = max(top, dot)
-        total = np.float32(0.0)
-        for v in range(width):
-            out_NX[n, v] = 0.0
-        for j in range(length):
-            weight = np.float32(exp(logit_L[j] - top))
-            total += weight
-            for v in range(width):
-                out_NX[n, v] += weight * value_EV[start + j, v]
-        share = np.float32(1.0) / total
-        for v in range(width):
-            out_NX[n, v] *= share
-        out_NX[n, width] = top + np.float32(log(total))
+        attend_one(
+            query_ND[n],
+            key_ED,
+            bias_E,
+            value_EV,
+            start_N[n],
+            length_N[n],
+            nothing_X,
+            logit_L,
+            out_NX[n],
+        )
     return out_NX
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def attend_one(
+    query_D: Array,
+    key_ED: Array,
+    bias_E: Array,
+    value_EV: Array,
+    start: int,
+    length: int,
+    nothing_X: Array,
+    logit_L: Array,
+    out_X: Array,
+) -> None:
+    """Of one query; ``logit_L`` is room for as many logits as it has keys."""
+    width, dim = value_EV.shape[1], query_D.shape[0]
+    if length == 0:
+        out_X[:] = nothing_X
+        return
+    top = np.float32(-np.inf)
+    for j in range(length):
+        dot = bias_E[start + j]
+        for d in range(dim):
+            dot += query_D[d] * key_ED[start + j, d]
+        logit_L[j] = dot
+        top = max(top, dot)
+    total = np.float32(0.0)
+    for v in range(width):
+        out_X[v] = 0.0
+    for j in range(length):
+        weight = np.float32(exp(logit_L[j] - top))
+        total += weight
+        for v in range(width):
+            out_X[v] += weight * value_EV[start + j, v]
+    share = np.float32(1.0) / total
+    for v in range(width):
+        out_X[v] *= share
+    out_X[width] = top + np.float32(log(total))

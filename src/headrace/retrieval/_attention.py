@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, Self, final
+from typing import Any, Literal, Self, final
 
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,11 +25,12 @@ from ..nn.embedder import distinct
 from ..nn.history import Events
 from ..nn.mlp import PReLU, activate
 from ..nn.towers import Items, Towers, check, embedder
+from ..ops import attention_score
 from ..ops.embedding_rows import take_rows
 from ..schema import Schema
 from ._lifetime import Groups, Lifelong, LifelongConfig
 from ._recent import Keys, Recent
-from ._split import SplitModule
+from ._split import Scores, SplitModule
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ class AttentionScorer(SplitModule[Attending]):
         if config.heads:
             self.recent = Recent(dim, config.heads, config.head_dim, first)
             reads, queries[0] = [*reads, self._recent], config.heads * config.head_dim
+            self.attends_to = self._recent
         if config.lifelong is not None:
             self.lifelong = Lifelong(config.lifelong, dim, first, space.catalogue.category)
             reads, queries[1] = [*reads, config.lifelong.sequence], config.lifelong.head_dim
@@ -199,6 +202,33 @@ class AttentionScorer(SplitModule[Attending]):
             x = layer(x)
         return score + x.squeeze(-1).float()
 
+    def fused(self, users: Attending, row_IX: Tensor, bonus_I: Tensor) -> Scores:
+        """The cross by ``ops.attention_score``; sums are float32 with bf16 rows, too."""
+        recent, long = users.recent, users.long
+        lifetime = None
+        if self.lifelong is not None and long is not None:
+            lifetime = self.lifelong.kernel_part(long, int(users.request))
+        unit = attention_score.unit(
+            _array(users.product[:, 0]),
+            _array(users.half[0]),
+            recent
+            and (
+                _array(recent.key),
+                _array(recent.bias[:, 0]),
+                _array(recent.value),
+                _array(recent.count[:, 0]),
+            ),
+            [
+                (None if x.slope is None else _array(x.slope), _array(x.weight), _array(x.bias))
+                for x in users.layers
+            ],
+            lifetime,
+        )
+        low = row_IX.dtype == torch.bfloat16
+        table_IX = row_IX.view(torch.uint16).numpy() if low else row_IX.numpy()
+        bonus, width, threads = bonus_I.numpy(), self._parts[0], torch.get_num_threads()
+        return lambda item_N: attention_score.score(unit, table_IX, bonus, item_N, width, threads)
+
     def _users(
         self,
         requests: Requests,
@@ -239,3 +269,7 @@ class AttentionScorer(SplitModule[Attending]):
     def _even(self, vector: Tensor) -> Tensor:
         """Vectors of length 1, their entries about 1."""
         return vector * self.config.dim**0.5
+
+
+def _array(x: Tensor) -> NDArray[Any]:
+    return x.detach().contiguous().numpy()

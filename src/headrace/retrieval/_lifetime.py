@@ -20,6 +20,7 @@ from ..nn.age import NUM_AGES, age_ids
 from ..nn.embedder import INITIAL_SD
 from ..nn.search import INITIAL_SHARPNESS, attend_rows, direction
 from ..ops import ragged, row_attention
+from ..ops.attention_score import Lifetime
 
 
 class LifelongConfig(config.Config):
@@ -126,6 +127,18 @@ class Lifelong(nn.Module):
                 )
             )
         return self.out(said_NX).unflatten(0, item.shape)
+
+    def kernel_part(self, groups: Groups, request: int) -> Lifetime:
+        """What the fused kernel reads of one request's groups."""
+        parts = groups.code_P, groups.start_P, groups.length_P
+        events = groups.key_ED, groups.bias_E, groups.value_EW
+        rest = *events, self.nothing, self.out.weight.T
+        return Lifetime(
+            self.category.numpy(),
+            request * self._categories,
+            *(x.numpy() for x in parts),
+            *(x.detach().contiguous().numpy() for x in rest),
+        )
 
     def _plain(
         self, groups: Groups, query_ND: Tensor, start_N: Tensor, length_N: Tensor

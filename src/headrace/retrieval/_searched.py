@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, Literal, final
 
@@ -19,11 +19,12 @@ from torch import Tensor
 
 from .. import config
 from ..data import Ragged, Requests
-from ..ops import graph_search
+from ..ops import graph_search, ragged
 from ..ops.graph_search import Effort, Found
+from ..training.torch_state import threads
 from ._found import best, interleaved, joined
 from ._graph import ItemGraph
-from ._split import Split
+from ._split import Fused, Scores, Split
 
 Array = NDArray[Any]
 Precision = Literal["fp32", "bf16"]
@@ -103,46 +104,51 @@ class Searchable:
         effort: Effort,
         exclude: Ragged | None = None,
         scale_B: Array | None = None,
+        seeds: Ragged | None = None,
     ) -> Found:
         """The ``most`` best items of each request that the graph leads to.
 
         None that is unavailable or that its row of ``exclude`` names; ``scale_B`` multiplies the
-        widths of single requests. Where a request allows fewer items than a search would score,
-        or less than ``FEW`` of all, those are scored instead, without the graph.
+        widths of single requests, ``seeds`` are items at which they enter, too. Where a request
+        allows fewer items than a search would score, or less than ``FEW`` of all, those are scored
+        instead, without the graph.
         """
-        users = self._users(requests)
+        asked = self._asked(requests)
         scale_B = np.ones(len(requests)) if scale_B is None else scale_B
         least_B = np.maximum(FEW * len(self.available_I), self._least(effort, scale_B))
-        few_B = self._num_allowed(len(users), exclude) <= least_B
+        few_B = self._num_allowed(len(asked), exclude) <= least_B
         rows, other = np.flatnonzero(~few_B), np.flatnonzero(few_B)
         if not len(other):
-            return self._walk(users, most, effort, exclude, scale_B)
-        direct = joined([self._direct(users[b], most, _row(exclude, b)) for b in other.tolist()])
+            return self._walk(asked, most, effort, exclude, scale_B, seeds)
+        direct = joined([self._direct(asked[b], most, _row(exclude, b)) for b in other.tolist()])
         if not len(rows):
             return direct
-        left = None if exclude is None else exclude.take_rows(torch.from_numpy(rows))
-        walked = self._walk([users[b] for b in rows], most, effort, left, scale_B[rows])
+        left, near = (
+            None if each is None else each.take_rows(torch.from_numpy(rows))
+            for each in (exclude, seeds)
+        )
+        walked = self._walk([asked[b] for b in rows], most, effort, left, scale_B[rows], near)
         return interleaved(walked, direct, few_B)
 
     @torch.inference_mode()
     def exhaustive(self, requests: Requests, most: int, exclude: Ragged | None = None) -> Found:
         """The best of all items, by the same parts and the same cross: what a search is judged by.
 
-        Items are read in order, without a gather, ``CHUNK`` at a time.
+        Items are read in order.
         """
         parts: list[Found] = []
-        for b, one in enumerate(self._users(requests)):
+        for b, scores in enumerate(self._asked(requests)):
             begun = time.perf_counter()
-            score_I = self._all(one).masked_fill_(~self._allowed, -torch.inf)
+            score_I = torch.from_numpy(scores(self._every)).masked_fill_(~self._allowed, -torch.inf)
             if exclude is not None:
                 score_I[exclude[b]] = -torch.inf
-            parts.append(best(score_I, self._every, most, begun))
+            parts.append(best(score_I, torch.from_numpy(self._every), most, begun))
         return joined(parts)
 
     @torch.inference_mode()
     def scores(self, requests: Requests) -> graph_search.Score:
         """Make the user part; what is returned scores items, ``(row_N, item_N) -> score_N``."""
-        return self._scores(self._users(requests))
+        return _by_row(self._asked(requests))
 
     def relinked(self, graph: ItemGraph.Config) -> Searchable:
         """The same under another graph."""
@@ -179,12 +185,12 @@ class Searchable:
         return graph_search.pack(self._allowed.numpy())
 
     @cached_property
-    def _some(self) -> Tensor:  # int64, the items that are available
-        return torch.nonzero(self._allowed)[:, 0]
+    def _some(self) -> Array:  # int32, the items that are available
+        return self._every[self._allowed.numpy()]
 
     @cached_property
-    def _every(self) -> Tensor:
-        return torch.arange(len(self.available_I))
+    def _every(self) -> Array:  # int32
+        return np.arange(len(self.available_I), dtype=np.int32)
 
     def _num_allowed(self, size: int, exclude: Ragged | None) -> Array:  # (B,)
         """At least so many items that each request may get: of those it excludes all count."""
@@ -197,54 +203,77 @@ class Searchable:
         width = sum(effort.of(level)[0] for level in range(len(levels) - 1))
         return len(levels[-1].nodes) + width * scale_B
 
-    def _users(self, requests: Requests) -> list[Any]:
+    def _asked(self, requests: Requests) -> list[Scores]:
+        """Make the user part; what scores items for each request."""
         if not len(requests):
             return []
-        users = self.scorer.users(requests, self.vector_IV, self.row_IX.dtype)
-        return [users.one(b) for b in range(len(requests))]
+        kernel = self.scorer if isinstance(self.scorer, Fused) else None
+        dtype = self.row_IX.dtype if kernel is None else torch.float32
+        with threads(1):  # it is many small steps: a team waits longer for itself than it works
+            users = self.scorer.users(requests, self.vector_IV, dtype)
+        each = [users.one(b) for b in range(len(requests))]
+        if kernel is not None:
+            return [kernel.fused(one, self.row_IX, self.bonus_I) for one in each]
+        return [partial(self._crossed, one) for one in each]
 
-    def _scores(self, users: list[Any]) -> graph_search.Score:
-        @torch.inference_mode()
-        def score(row_N: Array, item_N: Array) -> Array:
-            item = torch.from_numpy(item_N)
-            cuts = np.flatnonzero(np.diff(row_N, prepend=-1, append=-1))
-            parts = [self._score(users[row_N[a]], item[a:z]) for a, z in pairwise(cuts.tolist())]
-            return torch.cat(parts).numpy()
-
-        return score
+    @torch.inference_mode()
+    def _crossed(self, one: Any, item_N: Array) -> Array:
+        """Scores by the scorer's cross, ``CHUNK`` items at a time."""
+        parts: list[Tensor] = []
+        for item in torch.from_numpy(item_N).long().split(CHUNK):
+            row_NX = self.row_IX.index_select(0, item)
+            parts.append(self.scorer.cross(one, item, row_NX) + self.bonus_I[item])
+        return torch.cat(parts).numpy()
 
     def _walk(
-        self, users: list[Any], most: int, effort: Effort, exclude: Ragged | None, scale_B: Array
+        self,
+        asked: list[Scores],
+        most: int,
+        effort: Effort,
+        exclude: Ragged | None,
+        scale_B: Array,
+        seeds: Ragged | None,
     ) -> Found:
         return graph_search.search(
             self.graph.graph,
-            self._scores(users),
-            len(users),
+            _by_row(asked),
+            len(asked),
             most,
             effort,
             allowed=self._allowed_bits,
-            exclude=None if exclude is None else (exclude.offsets.numpy(), exclude.values.numpy()),
+            exclude=_arrays(exclude),
             scale_B=scale_B,
+            seeds=_arrays(seeds),
         )
 
-    def _direct(self, one: Any, most: int, exclude_X: Tensor | None) -> Found:
+    def _direct(self, scores: Scores, most: int, exclude_X: Tensor | None) -> Found:
         """The best of the items that a request allows, all of them scored."""
         begun, item_N = time.perf_counter(), self._some
         if exclude_X is not None:
-            item_N = item_N[~torch.isin(item_N, exclude_X)]
-        parts = [self._score(one, item) for item in item_N.split(CHUNK)]
-        return best(torch.cat(parts), item_N, most, begun)
+            item_N = item_N[~np.isin(item_N, exclude_X.numpy())]
+        return best(torch.from_numpy(scores(item_N)), torch.from_numpy(item_N), most, begun)
 
-    def _score(self, one: Any, item_N: Tensor) -> Tensor:  # (N,)
-        row_NX = self.row_IX.index_select(0, item_N)
-        item_N = item_N.long()
-        return self.scorer.cross(one, item_N, row_NX) + self.bonus_I[item_N]
 
-    def _all(self, one: Any) -> Tensor:  # (I,)
-        size = len(self.available_I)
-        cuts = [slice(a, min(a + CHUNK, size)) for a in range(0, size, CHUNK)]
-        parts = [self.scorer.cross(one, self._every[c], self.row_IX[c]) for c in cuts]
-        return torch.cat(parts).add_(self.bonus_I)
+def _by_row(asked: list[Scores]) -> graph_search.Score:
+    """Scores of several requests, as the search of a graph asks for them."""
+
+    def score(row_N: Array, item_N: Array) -> Array:
+        cuts = np.flatnonzero(np.diff(row_N, prepend=-1, append=-1)).tolist()
+        parts = [asked[row_N[a]](item_N[a:z]) for a, z in pairwise(cuts)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    return score
+
+
+def _arrays(rows: Ragged | None) -> tuple[Array, Array] | None:
+    return None if rows is None else (rows.offsets.numpy(), rows.values.numpy())
+
+
+def newest(requests: Requests, sequence: str, most: int) -> Ragged:
+    """Items of the newest events of a sequence."""
+    item = requests.ragged(f"{sequence}.item")
+    values = item.values[ragged.tail(item.offsets, most)]
+    return Ragged.sized(values, item.lengths.clamp(max=most))
 
 
 def _row(exclude: Ragged | None, b: int) -> Tensor | None:

@@ -11,10 +11,12 @@ once a bundle, the user part once a request; along the graph only the cross of b
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
-from typing import Generic, Protocol, Self, TypeVar
+from collections.abc import Callable, Collection
+from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data import Requests
@@ -64,10 +66,28 @@ class Split(Protocol[U]):
         ...
 
 
+Scores = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+"""Of one request: ``item_N -> score_N``."""
+
+
+@runtime_checkable
+class Fused(Protocol):
+    """A split scorer with a kernel that does the cross in one pass."""
+
+    def fused(self, users: Any, row_IX: Tensor, bonus_I: Tensor) -> Scores:
+        """Scores by the rows of all items, of one request: ``users`` is one's, in float32.
+
+        ``bonus_I`` is added.
+        """
+        ...
+
+
 class SplitModule(nn.Module, ABC, Generic[U]):
     """Abstract. A split scorer that is trained here."""
 
     reads_sequences: Collection[str] | None = None
+    attends_to: str | None = None
+    """A sequence of recent events near each of which good items may lie."""
 
     @abstractmethod
     def vectors(self, item_M: Tensor) -> Tensor:

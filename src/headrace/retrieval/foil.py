@@ -26,7 +26,7 @@ from ._judge import Judge
 from ._objective import Adversary, Negatives, Objective
 from ._positives import Popularity, log_popularity, positive_counts, union
 from ._ranker import RankerScorer
-from ._searched import DTYPES, EffortConfig, Precision, Searchable, item_part, placed
+from ._searched import DTYPES, EffortConfig, Precision, Searchable, item_part, newest, placed
 from ._split import SplitModule
 
 NET, GRAPH, EFFORT = "net.", "graph.", "effort."  # prefixes among the arrays
@@ -43,6 +43,9 @@ class Foil(Channel):
     and an adversarial term that evens its scores out between neighbours; then items are linked by
     how near their vectors are, and requests walk the graph by score. Scorers come apart into item,
     user and cross parts (``_split``); index, item parts and weights are one version.
+
+    Attention has a peak at each event, and walks that start elsewhere miss whole peaks: items of
+    the newest events are entered, too (``seeds``), which is not the paper's.
 
     Departures: of the scorer, see ``_attention``; of training, ``_objective``; of the search,
     ``ops.graph_search``.
@@ -71,6 +74,9 @@ class Foil(Channel):
         graph: ItemGraph.Config = ItemGraph.Config()
         effort: EffortConfig = EffortConfig()
         """Of a search, unless a tuner wrote another to the bundle."""
+        seeds: int = Field(default=50, ge=0, le=10_000)
+        """Items of so many newest events, of those that the scorer attends to, are where a search
+        enters, beside what the coarse levels lead to; 0: none."""
         precision: Precision = "fp32"
         """Of item rows and of the cross: fp32, or bf16 in half the memory."""
         days: float | None = Field(default=None, gt=0)
@@ -264,7 +270,14 @@ class FoilRetriever:
 
     def search(self, requests: Requests, most: int) -> Found:
         """The ``most`` best that the graph leads to, and how many items were scored."""
-        return self.catalogue.search(requests, most, self.effort, self._exclude(requests))
+        return self.catalogue.search(
+            requests, most, self.effort, self._exclude(requests), seeds=self.seeds(requests)
+        )
+
+    def seeds(self, requests: Requests) -> Ragged | None:
+        """Items at which each request enters the graph."""
+        sequence, most = self._scorer.attends_to, self._config.seeds
+        return newest(requests, sequence, most) if sequence is not None and most else None
 
     def exhaustive(self, requests: Requests, most: int) -> Found:
         """The ``most`` best of all items."""
