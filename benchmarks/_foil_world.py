@@ -58,7 +58,7 @@ SCORERS = {
     "foil": AttentionScorer.Config(**INPUTS, hidden=(64, 32)),
     "product": AttentionScorer.Config(**INPUTS, hidden=(), heads=0),
 }
-GRAPH = ItemGraph.Config(links=16, build_width=64)
+GRAPH = ItemGraph.Config(links=16, build_width=64, coarse_share=1e-4)
 
 
 @dataclass(frozen=True)
