@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from headrace.alignment import draw
 from headrace.data import Batch, Candidates, Ragged, Requests
 from headrace.evaluation.consistency import Orders, consistency
 from headrace.features import Catalogue, FeatureSpace
@@ -26,6 +25,7 @@ from headrace.features.encoders import Vocabulary
 from headrace.nn.pointwise import Pointwise
 from headrace.ops import ragged
 from headrace.ops.grades import grades
+from headrace.pipeline.alignment import draw
 from headrace.preranking._aligned import BID, GRADE, WORTH, AlignedConfig
 from headrace.preranking.cold import Cold
 from headrace.preranking.copr import Copr

@@ -22,9 +22,9 @@ from safetensors.torch import load_file, save_file
 from headrace.behavior import MappedLog
 from headrace.data import Ragged, Requests
 from headrace.features import FeatureBuilder, FeatureSpace
-from headrace.learning import some
 from headrace.log import Log, write_log
 from headrace.nn.history import HistoryEncoder
+from headrace.pipeline.learning import some
 from headrace.retrieval._attention import AttentionScorer
 from headrace.retrieval._graph import ItemGraph
 from headrace.retrieval._objective import Negatives

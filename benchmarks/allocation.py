@@ -32,7 +32,7 @@ from headrace.allocation.logged import Logged
 from headrace.errors import HeadraceError
 from headrace.evaluation import replay
 from headrace.evaluation.allocate import TIMED, Opened
-from headrace.learning import some
+from headrace.pipeline.learning import some
 from headrace.run import Run
 
 Array = NDArray[Any]

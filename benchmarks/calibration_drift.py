@@ -21,7 +21,7 @@ from benchmarks import _common
 from headrace.bundle import Bundle
 from headrace.errors import HeadraceError
 from headrace.evaluation.metrics import pcoc
-from headrace.learning import exposures, predict
+from headrace.pipeline.learning import exposures, predict
 from headrace.run import Run
 from headrace.samples.split import DAY_MS
 

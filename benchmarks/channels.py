@@ -22,7 +22,7 @@ from benchmarks import _common
 from headrace.data import Candidates
 from headrace.errors import HeadraceError
 from headrace.evaluation import lists, metrics
-from headrace.pipeline import without_seen
+from headrace.pipeline.train import without_seen
 from headrace.retrieval._base import Channel
 from headrace.run import Run
 from headrace.samples import Samples

@@ -29,11 +29,11 @@ from benchmarks import _common
 from benchmarks import preranking_planted as planted
 from headrace.app import App
 from headrace.data import Candidates, Ragged, Requests
-from headrace.distillation import Teaching
 from headrace.evaluation import metrics
 from headrace.evaluation.evaluate import RANK_REQUESTS
-from headrace.learning import Judge, exposures, learn, predict, some
 from headrace.nn.pointwise import Pointwise
+from headrace.pipeline.distillation import Teaching
+from headrace.pipeline.learning import Judge, exposures, learn, predict, some
 from headrace.preranking.cold import Cold
 from headrace.run import Run
 from headrace.samples import Samples

@@ -31,10 +31,10 @@ from benchmarks import _common, two_tower
 from headrace.data import Candidates, Ragged, Requests
 from headrace.errors import HeadraceError
 from headrace.evaluation import lists, metrics
-from headrace.learning import some
 from headrace.log import write_log
 from headrace.nn.history import HistoryEncoder
-from headrace.pipeline import without_seen
+from headrace.pipeline.learning import some
+from headrace.pipeline.train import without_seen
 from headrace.retrieval._attention import AttentionScorer
 from headrace.retrieval._lifetime import LifelongConfig
 from headrace.retrieval.foil import Foil, FoilRetriever, candidates

@@ -27,7 +27,7 @@ from headrace.data import Candidates, Ragged
 from headrace.errors import HeadraceError
 from headrace.evaluation import lists
 from headrace.ops import ragged
-from headrace.pipeline import explore, without_seen
+from headrace.pipeline.train import explore, without_seen
 from headrace.run import Run
 from headrace.serving.merge import MAX_PLACES, Merge, collect, retrieve
 from headrace.stages import Recountable, Retriever

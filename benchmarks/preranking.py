@@ -33,6 +33,7 @@ from rich.console import Console
 from benchmarks import _common
 from headrace import pipeline, stepping
 from headrace.bundle import Bundle
+from headrace.cli.steps import Steps
 from headrace.data import Ragged
 from headrace.errors import HeadraceError
 from headrace.evaluation import lists, metrics
@@ -45,14 +46,13 @@ from headrace.preranking.two_step import TwoStep
 from headrace.preranking.vector import Vector
 from headrace.run import Run
 from headrace.samples import Samples
-from headrace.schooling import Schooling
-from headrace.selection import Trial, checked, compare
 from headrace.serving.cascade import Cascade
-from headrace.slimming import thinned
 from headrace.stages import Plan
-from headrace.steps import Steps
 from headrace.training import Trainer
-from headrace.yardstick import Yardstick
+from headrace.tuning.schooling import Schooling
+from headrace.tuning.selection import Trial, checked, compare
+from headrace.tuning.slimming import thinned
+from headrace.tuning.yardstick import Yardstick
 
 EXAMPLE = Path("examples/complete_journey.toml")
 CHUNK = 64  # requests a pass of the cascade

@@ -26,7 +26,7 @@ from benchmarks import _common
 from headrace.config import Kinds
 from headrace.evaluation import metrics
 from headrace.evaluation.evaluate import RANK_REQUESTS
-from headrace.learning import Judge, exposures, predict
+from headrace.pipeline.learning import Judge, exposures, predict
 from headrace.run import Run
 from headrace.samples import Samples
 from headrace.schema import Sequence

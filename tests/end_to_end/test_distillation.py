@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from headrace.bundle import Bundle
-from headrace.distillation import ranker_of, scored
 from headrace.errors import ConfigError, HeadraceError
 from headrace.features.encoders import Vocabulary
-from headrace.pipeline import save, train
+from headrace.pipeline.distillation import ranker_of, scored
+from headrace.pipeline.train import save, train
 from headrace.run import Run
 from headrace.samples.taught import read_scores
 from headrace.serving.service import Service

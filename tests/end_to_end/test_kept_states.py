@@ -8,7 +8,7 @@ import pytest
 from headrace.behavior import RawEvent, StoreError
 from headrace.behavior.intake import key_of
 from headrace.behavior.interest_center import NEVER, InterestCenter
-from headrace.pipeline import save, train
+from headrace.pipeline.train import save, train
 from headrace.run import Run
 from headrace.serving.service import Service
 from headrace.serving.wire import Ask

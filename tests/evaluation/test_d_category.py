@@ -11,8 +11,8 @@ from headrace.calibration import Calibration
 from headrace.data import Candidates, Ragged
 from headrace.errors import ConfigError
 from headrace.evaluation import d_category as part
-from headrace.learning import Predicted
 from headrace.log import RawLog
+from headrace.pipeline.learning import Predicted
 from headrace.samples import Drawn
 from tests import tiny
 

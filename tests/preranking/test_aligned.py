@@ -8,10 +8,10 @@ import torch
 from pydantic import ValidationError
 
 from benchmarks import _auction
-from headrace.alignment import Alternating, ListBatches, Ranked, draw
 from headrace.config import Kinds
 from headrace.data import Ragged
 from headrace.errors import DataError
+from headrace.pipeline.alignment import Alternating, ListBatches, Ranked, draw
 from headrace.preranking._aligned import BID, GRADE, WORTH
 from headrace.preranking.cold import Cold
 from headrace.preranking.copr import Copr

@@ -19,8 +19,8 @@ from ..allocation.logged import Logged
 from ..allocation.model import Model
 from ..bundle import Bundle
 from ..errors import DataError
-from ..learning import some
-from ..pipeline import Step
+from ..pipeline.learning import some
+from ..pipeline.train import Step
 from ..run import Run
 from ..samples import Samples
 from ..serving.cascade import Cascade

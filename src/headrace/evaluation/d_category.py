@@ -26,9 +26,9 @@ from ..bundle import Bundle
 from ..calibration import Calibration
 from ..data import Candidates, Ragged, Requests
 from ..errors import ConfigError, suggest
-from ..learning import Predicted
 from ..nn.pointwise import Pointwise
 from ..ops import ragged
+from ..pipeline.learning import Predicted
 from ..samples import Drawn, Samples
 from ..samples.split import DAY_MS
 from ..serving.cascade import Cascade

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..bundle import Bundle
 from ..data import Candidates, Ragged, Requests
-from ..learning import Predicted, exposures, predict, some
 from ..nn.pointwise import Pointwise
-from ..pipeline import Step, without_seen
+from ..pipeline.learning import Predicted, exposures, predict, some
+from ..pipeline.train import Step, without_seen
 from ..run import Run
 from ..samples import Drawn, Samples
 from ..serving.cascade import Cascade

@@ -14,25 +14,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..app import App
+from ..bundle import Bundle, Parts, write_bundle
+from ..data import Candidates, Ragged, Requests
+from ..nn.pointwise import Pointwise
+from ..preranking import PreRankerConfig
+from ..preranking._aligned import AlignedConfig
+from ..reranking.top import Top
+from ..run import Run
+from ..samples import Samples
+from ..samples.split import Split
+from ..serving.blend import Blend
+from ..serving.cascade import Cascade
+from ..serving.merge import Merge, retrieve, retrieve_merged
+from ..stages import Recountable, Retriever
+from ..training import History, Trainer
+from ..value import Value
 from .alignment import learn_order
-from .app import App
-from .bundle import Bundle, Parts, write_bundle
-from .data import Candidates, Ragged, Requests
 from .distillation import Teaching
 from .learning import CHUNK, VALID_REQUESTS, Judge, learn, some
-from .nn.pointwise import Pointwise
-from .preranking import PreRankerConfig
-from .preranking._aligned import AlignedConfig
-from .reranking.top import Top
-from .run import Run
-from .samples import Samples
-from .samples.split import Split
-from .serving.blend import Blend
-from .serving.cascade import Cascade
-from .serving.merge import Merge, retrieve, retrieve_merged
-from .stages import Recountable, Retriever
-from .training import History, Trainer
-from .value import Value
 
 Array = NDArray[Any]
 Step = Callable[[str], AbstractContextManager[None]]  # times and shows a named piece of work

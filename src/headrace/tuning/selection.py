@@ -14,17 +14,17 @@ from functools import partial
 import numpy as np
 import torch
 
-from .bundle import Bundle
-from .distillation import Teaching
-from .errors import ConfigError
-from .learning import some
-from .pipeline import Step
-from .preranking.cold import Cold, every_group
-from .run import Run
-from .samples import Samples
+from ..bundle import Bundle
+from ..errors import ConfigError
+from ..pipeline.distillation import Teaching
+from ..pipeline.learning import some
+from ..pipeline.train import Step
+from ..preranking.cold import Cold, every_group
+from ..run import Run
+from ..samples import Samples
+from ..serving.merge import retrieve_merged
+from ..training import Trainer
 from .schooling import Schooling
-from .serving.merge import retrieve_merged
-from .training import Trainer
 from .yardstick import CHUNK, REQUESTS, Yardstick
 
 SHARES = (1.0, 0.75, 0.5, 0.35, 0.2)  # of the groups, where no K is asked for

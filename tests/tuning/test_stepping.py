@@ -7,8 +7,8 @@ import torch
 
 from headrace.data import Candidates, Ragged
 from headrace.errors import ConfigError
-from headrace.stepping import publish, stepped_hit
-from headrace.yardstick import Asked
+from headrace.tuning.stepping import publish, stepped_hit
+from headrace.tuning.yardstick import Asked
 
 
 class Model:

@@ -10,13 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .errors import ConfigError
+from ..errors import ConfigError
 from .steps import Steps
 
 if TYPE_CHECKING:
-    from .selection import Selection
-    from .slimming import Slimmed
-    from .stepping import Fitted
+    from ..tuning.selection import Selection
+    from ..tuning.slimming import Slimmed
+    from ..tuning.stepping import Fitted
 
 prerank = typer.Typer(no_args_is_help=True, help="What the pre-ranker reads, and what it costs.")
 console = Console()
@@ -39,11 +39,11 @@ def select(
     ] = None,
 ) -> None:
     """Rank COLD's groups by importance, retrain with the K most important, and choose K."""
-    from . import selection
-    from .evaluation.charts_prerank import trade_off
-    from .run import Run
-    from .training import Trainer
-    from .training.observers import progress_bars
+    from ..evaluation.charts_prerank import trade_off
+    from ..run import Run
+    from ..training import Trainer
+    from ..training.observers import progress_bars
+    from ..tuning import selection
 
     opened = Run.open(run)
     with progress_bars(console) as progress:
@@ -65,8 +65,8 @@ def scores(
     requests: Annotated[int, typer.Option(min=1, help="Training requests to ask for.")] = 4_000,
 ) -> None:
     """Keep what the ranker says of what retrieval finds, for a pre-ranker to learn from."""
-    from . import distillation
-    from .run import Run
+    from ..pipeline import distillation
+    from ..run import Run
 
     with Steps(console)("scores"):
         told = distillation.log_scores(Run.open(run), output, requests)
@@ -86,8 +86,8 @@ def steps(
     ] = None,
 ) -> None:
     """Find how few candidates the coarse step of two may leave, and publish the bundle so."""
-    from . import stepping
-    from .run import Run
+    from ..run import Run
+    from ..tuning import stepping
 
     found, version = stepping.publish(Run.open(run), target, retrieval, Steps(console))
     _print_steps(found, target)
@@ -104,11 +104,11 @@ def slim(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the data under gates.")] = 1,
 ) -> None:
     """Thin out a trained pre-ranker or ranker by gates, and publish the bundle with it."""
-    from . import slimming
-    from .nn.gated import Gated
-    from .run import Run
-    from .training import Trainer
-    from .training.observers import progress_bars
+    from ..nn.gated import Gated
+    from ..run import Run
+    from ..training import Trainer
+    from ..training.observers import progress_bars
+    from ..tuning import slimming
 
     if stage not in ("preranking", "ranking"):
         raise ConfigError(f"--stage {stage}: preranking or ranking")

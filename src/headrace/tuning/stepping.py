@@ -10,17 +10,17 @@ import numpy as np
 import tomli_w
 import torch
 
-from .bundle import Bundle, rewrite
+from ..bundle import Bundle, rewrite
+from ..errors import ConfigError
+from ..evaluation import lists, metrics
+from ..evaluation.consistency import FAVOURITES
+from ..ops import ragged
+from ..pipeline.train import Step
+from ..preranking.two_step import TwoStep
+from ..run import Run
+from ..samples import Samples
+from ..stages import Narrowing
 from .costing import Request, median_ms
-from .errors import ConfigError
-from .evaluation import lists, metrics
-from .evaluation.consistency import FAVOURITES
-from .ops import ragged
-from .pipeline import Step
-from .preranking.two_step import TwoStep
-from .run import Run
-from .samples import Samples
-from .stages import Narrowing
 from .yardstick import KEPT, Asked, Yardstick
 
 GRID = 40  # sizes that are tried

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .errors import HeadraceError
+from ..errors import HeadraceError
 
 store = typer.Typer(no_args_is_help=True, help="The events that came in since the log.")
 console = Console()
@@ -23,10 +23,10 @@ def load(
     events: Annotated[Path | None, typer.Argument(help="Parquet or CSV; else the log.")] = None,
 ) -> None:
     """Append events of a file; without one, put the log's newest events into Redis."""
-    from .behavior import upkeep
-    from .behavior.stores.redis import RedisStore
-    from .run import Run
-    from .training.observers import progress_bars
+    from ..behavior import upkeep
+    from ..behavior.stores.redis import RedisStore
+    from ..run import Run
+    from ..training.observers import progress_bars
 
     opened = Run.open(run)
     with closing(opened.store(writable=True)) as kept:
@@ -50,7 +50,7 @@ def load(
 @store.command("stats")
 def stats(run: RunPath) -> None:
     """Print facts about the store as JSON."""
-    from .run import Run
+    from ..run import Run
 
     opened = Run.open(run)
     with closing(opened.store()) as kept:
@@ -62,8 +62,8 @@ def stats(run: RunPath) -> None:
 @store.command("compact")
 def compact(run: RunPath) -> None:
     """Make events that came in a later day of the log. Stop the server first."""
-    from .behavior import upkeep
-    from .run import Run
+    from ..behavior import upkeep
+    from ..run import Run
 
     opened = Run.open(run)
     with closing(opened.store(writable=True)) as kept:
@@ -79,7 +79,7 @@ def export(
     run: RunPath, output: Annotated[Path, typer.Argument(help="A Parquet file to write.")]
 ) -> None:
     """Write the events that came in as raw events; a server may go on meanwhile."""
-    from .run import Run
+    from ..run import Run
 
     if output.exists():
         raise HeadraceError(f"{output}: exists already; choose another name or remove it")

@@ -25,8 +25,8 @@ def profile(
     formula: Formula = None,
 ) -> None:
     """Measure what every plan costs on this machine, and keep those worth having."""
-    from .evaluation import allocate as work
-    from .run import Run
+    from ..evaluation import allocate as work
+    from ..run import Run
 
     opened = work.Opened.of(Run.open(run), formula)
     quota = dict(opened.run.app.allocation.quota)
@@ -47,8 +47,8 @@ def replay(
     formula: Formula = None,
 ) -> None:
     """Run logged requests once at full quota, and learn what every plan would have brought."""
-    from .evaluation import allocate as work
-    from .run import Run
+    from ..evaluation import allocate as work
+    from ..run import Run
 
     opened = work.Opened.of(Run.open(run), formula)
     work.replay(opened, Steps(console), requests, estimator)
@@ -60,7 +60,7 @@ def replay(
 @allocate.command("report")
 def report(run: RunPath) -> None:
     """Write allocation/report.html: policies against each other on the last replay."""
-    from .evaluation import allocate as work
-    from .run import Run
+    from ..evaluation import allocate as work
+    from ..run import Run
 
     print(f"report: {work.report(Run.open(run))}")

@@ -7,13 +7,13 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from .app import Scoring
-from .distillation import Teaching
-from .features import FeatureSpace
-from .learning import Judge, learn
-from .nn.pointwise import Pointwise
-from .samples import Samples
-from .training import Trainer
+from ..app import Scoring
+from ..features import FeatureSpace
+from ..nn.pointwise import Pointwise
+from ..pipeline.distillation import Teaching
+from ..pipeline.learning import Judge, learn
+from ..samples import Samples
+from ..training import Trainer
 
 M = TypeVar("M", bound=Pointwise, covariant=True)
 

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from .data import Candidates, Ragged, Requests
-from .nn.gates import Costs
-from .nn.pointwise import Pointwise
-from .preranking.cold import Cold
-from .samples import Samples
+from ..data import Candidates, Ragged, Requests
+from ..nn.gates import Costs
+from ..nn.pointwise import Pointwise
+from ..preranking.cold import Cold
+from ..samples import Samples
 
 ROWS = 2_000  # candidates of the request that is timed
 REPEATS = 15

@@ -17,21 +17,21 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .app import App, Scoring
-from .bundle import Bundle
-from .bundle.manifest import difference
-from .data import Candidates, Ragged, Requests
-from .errors import ConfigError, suggest
-from .features import FeatureSpace
+from ..app import App, Scoring
+from ..bundle import Bundle
+from ..bundle.manifest import difference
+from ..data import Candidates, Ragged, Requests
+from ..errors import ConfigError, suggest
+from ..features import FeatureSpace
+from ..nn.pointwise import Pointwise
+from ..run import Run
+from ..samples import Samples
+from ..samples.taught import Lists, TaughtBatches, read_scores, write_scores
+from ..serving.merge import retrieve_merged
+from ..stages import sequences_read
+from ..training import Trainer
+from ..training.distill import Distilled
 from .learning import CHUNK, Judge, learn, some
-from .nn.pointwise import Pointwise
-from .run import Run
-from .samples import Samples
-from .samples.taught import Lists, TaughtBatches, read_scores, write_scores
-from .serving.merge import retrieve_merged
-from .stages import sequences_read
-from .training import Trainer
-from .training.distill import Distilled
 
 Array = NDArray[Any]
 Find = Callable[[Requests], Candidates]  # what retrieval finds

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from . import __version__
-from .cli_allocate import allocate
-from .cli_foil import foil
-from .cli_prerank import prerank, slim
-from .cli_store import store
-from .errors import ConfigError, HeadraceError, suggest
+from .. import __version__
+from ..errors import ConfigError, HeadraceError, suggest
+from .allocate import allocate
+from .foil import foil
+from .prerank import prerank, slim
 from .steps import Steps
+from .store import store
 
 if TYPE_CHECKING:
-    from .run import Run
-    from .stages import Allocator
+    from ..run import Run
+    from ..stages import Allocator
 
 app = typer.Typer(
     add_completion=False,
@@ -47,7 +47,7 @@ def ingest(
     force: Annotated[bool, typer.Option(help="Read again even if nothing changed.")] = False,
 ) -> None:
     """Turn raw files into the columnar event log."""
-    from .run import Run
+    from ..run import Run
 
     run = Run.of(config)
     with Steps(console)("ingest"):
@@ -68,7 +68,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from checkpoints.")] = False,
 ) -> None:
     """Train every stage and write the bundle."""
-    from .run import Run
+    from ..run import Run
 
     _train(Run.of(config), Steps(console), resume=resume)
 
@@ -82,7 +82,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Judge the trained cascade on the test period; write report.json and report.html."""
-    from .run import Run
+    from ..run import Run
 
     _evaluate(Run.open(run), Steps(console), against)
 
@@ -93,7 +93,7 @@ def demo(
     users: Annotated[int, typer.Option(help="Recommend for so many users.")] = 3,
 ) -> None:
     """Ingest, train, evaluate, and show what the cascade recommends."""
-    from .run import Run
+    from ..run import Run
     from .show import show_recommendations
 
     run, steps = Run.of(config), Steps(console)
@@ -114,7 +114,7 @@ def recommend(
     k: Annotated[int, typer.Option(min=1, help="Length of the slate.")] = 10,
 ) -> None:
     """Recommend for one user, with reasons."""
-    from .run import Run
+    from ..run import Run
     from .show import show_recommendations
 
     show_recommendations(Run.open(run), console, names=[user] if user else None, k=k)
@@ -130,8 +130,8 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the cascade over HTTP."""
-    from .run import Run
-    from .serving.http import serve as serve_http
+    from ..run import Run
+    from ..serving.http import serve as serve_http
 
     opened = Run.open(run)
     chosen = None if allocator is None else _allocator(opened, allocator)
@@ -141,8 +141,8 @@ def serve(
 @app.command()
 def simulate(config: ConfigFile) -> None:
     """Write the log of a synthetic platform with a known truth."""
-    from .training.observers import progress_bars
-    from .world import simulate_file
+    from ..training.observers import progress_bars
+    from ..world import simulate_file
 
     with Steps(console)("simulate"), progress_bars(console) as progress:
         task = progress.add_task("users")
@@ -160,8 +160,8 @@ def schema(
     world: Annotated[bool, typer.Option("--world", help="Of a file for `simulate`.")] = False,
 ) -> None:
     """Print the JSON Schema of the TOML file."""
-    from .app import App
-    from .world import Simulation
+    from ..app import App
+    from ..world import Simulation
 
     print(json.dumps((Simulation if world else App).model_json_schema(by_alias=True), indent=2))
 
@@ -175,7 +175,7 @@ def init(
     time: Annotated[str | None, typer.Option(help="Column of the time.")] = None,
 ) -> None:
     """Write a commented starting file from a table's columns."""
-    from .log.init import starter
+    from ..log.init import starter
 
     text = starter(table, user=user, item=item, time=time)
     if output is None:
@@ -199,7 +199,7 @@ def version() -> None:
 
 def _allocator(run: Run, kind: str) -> Allocator:
     """The configured policy, or one of another kind over the configured quota."""
-    from .config import Kinds
+    from ..config import Kinds
 
     configured = run.app.allocation
     if kind == configured.kind:
@@ -211,10 +211,10 @@ def _allocator(run: Run, kind: str) -> Allocator:
 
 
 def _train(run: Run, steps: Steps, *, resume: bool = False) -> None:
-    from . import pipeline
-    from .training import Trainer
-    from .training.distributed import join
-    from .training.observers import progress_bars
+    from ..pipeline import train as pipeline
+    from ..training import Trainer
+    from ..training.distributed import join
+    from ..training.observers import progress_bars
 
     with progress_bars(console) as progress, join() as group:
         trainer = Trainer(run.folder, progress, group)
@@ -227,9 +227,9 @@ def _train(run: Run, steps: Steps, *, resume: bool = False) -> None:
 
 
 def _evaluate(run: Run, steps: Steps, against: str | None = None) -> Path:
-    from .bundle import Bundle
-    from .evaluation import print_report, write_report
-    from .evaluation.evaluate import evaluate as judge
+    from ..bundle import Bundle
+    from ..evaluation import print_report, write_report
+    from ..evaluation.evaluate import evaluate as judge
 
     bundle = Bundle.open(run.bundle_path)
     bundle.check_schema(run.app.schema_)

@@ -11,18 +11,18 @@ import tomli_w
 import torch
 from torch import Tensor
 
-from .app import Scoring
-from .bundle import Bundle, rewrite
+from ..app import Scoring
+from ..bundle import Bundle, rewrite
+from ..errors import ConfigError
+from ..nn.gated import Gated, inherit
+from ..nn.gates import Costs
+from ..nn.pointwise import Pointwise
+from ..pipeline.learning import Judge
+from ..pipeline.train import Step
+from ..run import Run
+from ..training import Trainer
 from .costing import Request, Speed
-from .errors import ConfigError
-from .learning import Judge
-from .nn.gated import Gated, inherit
-from .nn.gates import Costs
-from .nn.pointwise import Pointwise
-from .pipeline import Step
-from .run import Run
 from .schooling import Schooling
-from .training import Trainer
 
 Stage = Literal["preranking", "ranking"]
 

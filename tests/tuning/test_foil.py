@@ -12,7 +12,7 @@ from headrace.ops.graph_search import Effort
 from headrace.retrieval._graph import ItemGraph
 from headrace.retrieval._searched import Searchable
 from headrace.retrieval.foil import Foil, FoilRetriever
-from headrace.tuning import Trial, Tuned, tune, validation
+from headrace.tuning.foil import Trial, Tuned, tune, validation
 from tests.retrieval.planes import Planes
 
 NUM_ITEMS = 6_000
@@ -69,7 +69,7 @@ def test_links_are_chosen_too(retriever, asked):
 
 
 def test_what_cannot_be_reached_is_said(monkeypatch, asked):
-    monkeypatch.setattr("headrace.tuning.WIDTHS", (5, 10))
+    monkeypatch.setattr("headrace.tuning.foil.WIDTHS", (5, 10))
     with pytest.raises(DataError, match=r"no effort covers 0.99 .* ask for less") as error:
         tune(made(smooth=False), asked, 0.99, 20)
     assert "\n" not in str(error.value)

@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .errors import ConfigError, suggest
+from ..errors import ConfigError, suggest
 
 if TYPE_CHECKING:
-    from .app import App
-    from .tuning import Tuned
+    from ..app import App
+    from ..tuning.foil import Tuned
 
 foil = typer.Typer(no_args_is_help=True, help="Channels searched along a graph.")
 console = Console()
@@ -39,10 +39,10 @@ def tune(
     requests: Annotated[int, typer.Option(help="Validation requests to search for.")] = 200,
 ) -> None:
     """Find the cheapest search that finds enough, and write it to the bundle."""
-    from .bundle import Bundle, rewrite
-    from .retrieval.foil import FoilRetriever
-    from .run import Run
-    from .tuning import tune, validation
+    from ..bundle import Bundle, rewrite
+    from ..retrieval.foil import FoilRetriever
+    from ..run import Run
+    from ..tuning.foil import tune, validation
 
     _check(recall, links or [], most, requests)
     opened = Run.open(run)

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .app import Scoring
-from .calibration import Calibration
-from .evaluation import metrics
-from .nn.pointwise import Pointwise
-from .samples import Drawn, Part, Samples
-from .training import Trainer
+from ..app import Scoring
+from ..calibration import Calibration
+from ..evaluation import metrics
+from ..nn.pointwise import Pointwise
+from ..samples import Drawn, Part, Samples
+from ..training import Trainer
 
 Array = NDArray[Any]
 VALID_REQUESTS = 4_000  # most requests that a validation looks at

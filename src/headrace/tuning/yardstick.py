@@ -9,16 +9,16 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from ..data import Candidates, Requests
+from ..evaluation import lists, metrics
+from ..evaluation.consistency import FAVOURITES
+from ..nn.pointwise import Pointwise
+from ..pipeline.learning import Judge, some
+from ..samples import Part, Samples
+from ..serving.cascade import Cascade
+from ..serving.merge import retrieve_merged
+from ..stages import Scorer
 from .costing import Request, Speed
-from .data import Candidates, Requests
-from .evaluation import lists, metrics
-from .evaluation.consistency import FAVOURITES
-from .learning import Judge, some
-from .nn.pointwise import Pointwise
-from .samples import Part, Samples
-from .serving.cascade import Cascade
-from .serving.merge import retrieve_merged
-from .stages import Scorer
 
 KEPT = 50  # of a pre-ranker's first, in which the ranker's favourites are looked for
 REQUESTS = 256  # on which pre-ranker and ranker are compared

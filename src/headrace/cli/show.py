@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from .run import Run
-from .serving.service import Recommendation, Service
+from ..run import Run
+from ..serving.service import Recommendation, Service
 
 
 def show_recommendations(

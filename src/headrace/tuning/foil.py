@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .data import Ragged, Requests
-from .errors import DataError
-from .learning import some
-from .ops.graph_search import Effort
-from .retrieval.foil import FoilRetriever, candidates
-from .samples import Samples
+from ..data import Ragged, Requests
+from ..errors import DataError
+from ..ops.graph_search import Effort
+from ..pipeline.learning import some
+from ..retrieval.foil import FoilRetriever, candidates
+from ..samples import Samples
 
 WIDTHS = (25, 35, 50, 70, 100, 140, 200, 280, 400, 560, 800, 1_600, 3_200, 6_400)
 HOPS = (1, 2, 3, 4, 6, 8)

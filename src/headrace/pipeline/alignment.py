@@ -11,18 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .app import App
-from .data import Batch, Candidates, Ragged
-from .errors import DataError
-from .nn.pointwise import Pointwise
-from .ops import ragged
-from .ops.grades import grades
-from .preranking._aligned import BID, GRADE, SMALLEST, WORTH, AlignedConfig
-from .samples import Samples
-from .serving.cascade import Cascade
-from .stages import Plan
-from .training import Trainer
-from .training.loop import Batches, Validate
+from ..app import App
+from ..data import Batch, Candidates, Ragged
+from ..errors import DataError
+from ..nn.pointwise import Pointwise
+from ..ops import ragged
+from ..ops.grades import grades
+from ..preranking._aligned import BID, GRADE, SMALLEST, WORTH, AlignedConfig
+from ..samples import Samples
+from ..serving.cascade import Cascade
+from ..stages import Plan
+from ..training import Trainer
+from ..training.loop import Batches, Validate
 
 Array = NDArray[Any]
 CHUNK = 64  # requests put in order at a time

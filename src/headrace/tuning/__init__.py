@@ -1,0 +1,1 @@
+"""What is chosen by measurement after training: features, widths, cuts, searches."""
