@@ -13,7 +13,7 @@ from headrace.errors import ConfigError
 from tests import tiny
 from tests.behavior import resp
 
-SHOP = Path(__file__).parent / "end_to_end" / "shop.toml"
+SHOP = Path(__file__).parents[1] / "end_to_end" / "shop.toml"
 
 
 @pytest.fixture
