@@ -122,7 +122,8 @@ class Trace:
     """What the cascade did: enough to bill the plan, to learn from, and to replay."""
 
     plan: Plan
-    spent_us: Mapping[str, int]  # stage or channel -> wall time of the whole batch
+    spent_us: Mapping[str, int]  # stage or channel -> wall time of the whole batch; in a server
+    # also "requests", what it took to make them
     found: Mapping[str, Candidates]  # channel -> what it alone returned
     after: Mapping[str, Candidates]  # stage -> candidates that left it, with all scores so far
 
