@@ -67,9 +67,8 @@ def replay(
         console.print(f"{learnt}", highlight=False, soft_wrap=True)
     else:
         work.replay(opened, Steps(console), requests, estimator)
-    console.print(
-        f"{opened.folder}: ready for `headrace serve {run} --allocator dcaf`", highlight=False
-    )
+    told = f"{opened.folder}: ready for `headrace serve {run} --allocator dcaf`"
+    console.print(told, highlight=False, soft_wrap=True)
 
 
 @allocate.command("report")
