@@ -50,6 +50,19 @@ class Recountable(Protocol):
 
 
 @runtime_checkable
+class Effortful(Protocol):
+    """A retriever that works less for less than some quota.
+
+    What it finds for a small quota need not be the beginning of what it finds for a large one.
+    """
+
+    @property
+    def effort_quota(self) -> int | None:
+        """The quota from which on it works in full; None: it always does."""
+        ...
+
+
+@runtime_checkable
 class Sparing(Protocol):
     """A part of any role that says which sequences it reads, so that no others are gathered.
 
