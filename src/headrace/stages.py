@@ -50,6 +50,19 @@ class Recountable(Protocol):
 
 
 @runtime_checkable
+class Effortful(Protocol):
+    """A retriever that works less for less than some quota.
+
+    What it finds for a small quota need not be the beginning of what it finds for a large one.
+    """
+
+    @property
+    def effort_quota(self) -> int | None:
+        """The quota from which on it works in full; None: it always does."""
+        ...
+
+
+@runtime_checkable
 class Sparing(Protocol):
     """A part of any role that says which sequences it reads, so that no others are gathered.
 
@@ -122,7 +135,8 @@ class Trace:
     """What the cascade did: enough to bill the plan, to learn from, and to replay."""
 
     plan: Plan
-    spent_us: Mapping[str, int]  # stage or channel -> wall time of the whole batch
+    spent_us: Mapping[str, int]  # stage or channel -> wall time of the whole batch; in a server
+    # also "requests", what it took to make them
     found: Mapping[str, Candidates]  # channel -> what it alone returned
     after: Mapping[str, Candidates]  # stage -> candidates that left it, with all scores so far
 

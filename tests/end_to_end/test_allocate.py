@@ -1,13 +1,16 @@
 """Plans profiled, replayed, reported on and served by, with the real command line."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
-from headrace.allocation.actions import Actions
+from headrace.allocation.actions import STAGES, Actions
+from headrace.allocation.model import Model
 from headrace.allocation.policies.dcaf import Dcaf
+from headrace.behavior import RawEvent
 from headrace.errors import DataError
 from headrace.serving.service import CHANGES, Service
 from headrace.serving.wire import Ask
@@ -53,6 +56,41 @@ def test_it_serves(allocated):
         assert told["failures"] == {} and sum(told["mix"].values()) == pytest.approx(1)
     rows = (run / "allocation" / "decisions.jsonl").read_text().splitlines()
     assert len(rows) >= 30 and json.loads(rows[-1])["propensity"] == 1.0
+
+
+def test_what_really_happened_corrects_the_replay(allocated, tmp_path):
+    whole, _, _ = allocated
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    (run / "allocation" / "decisions.jsonl").unlink(missing_ok=True)
+    said = refused("allocate", "replay", run, "--decisions")
+    assert "no decisions; serve with `--allocator dcaf` first" in said
+    with Service.open(run) as fixed:
+        settings = dict(fixed.steering.plan(fixed.requests(*_read(fixed))).quota)
+    quota = {name: int(count[0]) for name, count in settings.items()}
+    allocator = Dcaf.Config(quota=quota, explore=0.5, refresh_s=1e-6).build()
+    with Service.open(run, allocator=allocator, writable=True) as service:
+        (run / "allocation" / "price.json").write_text('{"price": 1e9}')
+        users, at = [str(user) for user in range(40)], 1_000
+        now = service.clock.now_ms()
+        for n, user in enumerate(users):
+            shown = service.answer([Ask(user=user, time_ms=now + n)])[0].items
+            bought = RawEvent(f"b{n}", user, shown[0].item, "buy", now + n + at, 1.0)
+            service.store.append([[bought]])
+        late = RawEvent("late", "1", shown[0].item, "click", now + 86_400_000, 1.0)
+        service.store.append([[late]])
+    with (run / "allocation" / "decisions.jsonl").open("a") as file:
+        file.write('{"torn": ')
+    told = headrace("allocate", "replay", run, "--decisions", "--within-hours", 1).stdout
+    line = next(line for line in told.splitlines() if "compared" in line)
+    assert re.match(r"\d+ decisions compared, \d+ of them explored: .* left out .*1 torn$", line)
+    model = Model.read(run / "allocation", [n for n in quota if n not in STAGES])
+    assert (model.before.arrays()["scale"][1:] != 1).any()
+    (run / "allocation" / "model.json").write_text(
+        (run / "allocation" / "model.json").read_text().replace(model.version, "other")
+    )
+    said = refused("allocate", "replay", run, "--decisions")
+    assert "replayed before the last training; replay again" in said
 
 
 def test_a_service_that_cannot_be_opened_leaves_nothing_open(allocated):

@@ -1,11 +1,13 @@
 """A replay says of every plan what running it would have said."""
 
+from dataclasses import replace as changed
+
 import numpy as np
 import pytest
 import torch
 
 from headrace.allocation.actions import Actions, grid
-from headrace.data import Ragged
+from headrace.data import Candidates, Ragged
 from headrace.errors import DataError
 from headrace.evaluation import replay
 from headrace.serving.wire import Ask
@@ -55,6 +57,31 @@ def test_as_the_cascade_itself(asked, quota):
         assert told.real_B[row] == pytest.approx(taken)
     assert family.statistics_BS[:, 0].tolist() == trace.after["retrieval"].item_id.lengths.tolist()
     assert np.isfinite(family.statistics_BS).all()
+
+
+class Hasty(shop.Own):
+    """Of less than ten items it finds other ones than of more."""
+
+    effort_quota = 10
+
+    def retrieve(self, requests, quota_B):
+        found = super().retrieve(requests, torch.full_like(quota_B, shop.ITEMS))
+        rows = [found.item_id[b][int(q < 10) :][:q] for b, q in enumerate(quota_B.tolist())]
+        score = torch.arange(sum(map(len, rows)), 0, -1).float().unsqueeze(1)
+        return Candidates(Ragged.of(rows), scores={"score": score})
+
+
+def test_a_channel_that_works_less_for_less_is_asked_again(asked):
+    cascade, requests, store = asked
+    cascade = changed(cascade, channels={**cascade.channels, "own": Hasty()})
+    size = len(requests)
+    truth = Ragged.of([torch.zeros(0, dtype=torch.int64)] * size)
+    wide = replay.widest(cascade, requests, WIDE, store)
+    for own in (3, 0, 12):
+        quota = {**WIDE, "own": own, "popular": 2, "retrieval": 9, "reranking": 4}
+        trace = cascade.run(requests, Plan.constant(quota, size), store)
+        merged = replay.narrow(cascade, wide, quota, truth).merged.item_id
+        assert merged.values.tolist() == trace.after["retrieval"].item_id.values.tolist()
 
 
 def test_no_requests_are_said_to_be_none(asked):

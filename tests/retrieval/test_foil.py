@@ -10,7 +10,7 @@ from headrace.retrieval._attention import AttentionScorer
 from headrace.retrieval._objective import Adversary, Negatives, Objective
 from headrace.retrieval._positives import Popularity, positive_counts
 from headrace.retrieval._ranker import RankerScorer
-from headrace.retrieval._searched import EffortConfig
+from headrace.retrieval._searched import EffortConfig, Searchable
 from headrace.retrieval.foil import Foil, candidates
 from headrace.training import Trainer, Training
 from tests import tiny
@@ -265,3 +265,20 @@ def test_names_must_exist(tiny_samples):
     weighted = settings(type_weights={"click": 0.5}).build(tiny_samples.space)
     with pytest.raises(ConfigError, match="type_weights: 'click' is no target; known: buy"):
         weighted.fit(tiny_samples, "foil", Trainer())
+
+
+def test_a_plan_with_less_searches_less_hard(tiny_samples, monkeypatch):
+    """On a catalogue as tiny as this all is scored anyway; what matters is what is asked for."""
+    channel = settings(effort_quota=40).build(tiny_samples.space)
+    retriever = channel.fit(tiny_samples, "foil", Trainer())
+    requests = tiny_samples.features(tiny_samples.requests("test")[:4])
+    asked, search = [], Searchable.search
+
+    def spy(self, *arguments):
+        asked.append(arguments[4])
+        return search(self, *arguments)
+
+    monkeypatch.setattr(Searchable, "search", spy)
+    found = retriever.retrieve(requests, torch.tensor([80, 40, 10, 0]))
+    assert asked[0].tolist() == [1, 1, 0.25, 0]
+    assert found.item_id.lengths[2:].tolist() == [10, 0]

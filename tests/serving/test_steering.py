@@ -5,7 +5,9 @@ import time
 import pytest
 import torch
 
-from headrace.serving import api
+from headrace.allocation.controller import Controller
+from headrace.allocation.policies.dcaf import Dcaf
+from headrace.serving import api, steering
 from headrace.serving.steering import Pulse, Steering
 from headrace.serving.warm import warm_up
 from headrace.serving.wire import Ask
@@ -143,15 +145,62 @@ def test_over_http(moody, monkeypatch):
     assert any(s.p99_ms and s.errors == 0 and s.waiting == 0 for s in allocator.statuses)
 
 
-def test_the_pulse():
+def test_the_pulse(monkeypatch):
     pulse = Pulse()
-    assert pulse.status(0).p99_ms is None and pulse.status(0).errors == 0
+    silent = pulse.status(3)
+    assert (silent.p99_ms, silent.errors, silent.waiting) == (None, None, 3)
     for at in range(100):
         pulse.answered(503 if at % 4 == 0 else 200, 0.001 * at)
     status = pulse.status(7)
     assert 90 < status.p99_ms < 100
     assert (status.errors, status.waiting) == (0.25, 7)
     assert status.cpu is not None and status.cpu >= 0
+    monkeypatch.setattr(steering, "RECENT_S", -1.0)
+    silent = pulse.status(7)
+    assert (silent.p99_ms, silent.errors, silent.waiting) == (None, None, 7)
+
+
+def test_a_server_that_cannot_be_measured_steers_blind_and_sees_again(log, monkeypatch, caplog):
+    service = shop.service(log)
+    # client and server share a process here, which is never idle by the clock
+    control = Controller.Config(blind_s=0.2, up_per_s=5, cpu=9, p99_ms=9_000)
+    config = Dcaf.Config(quota=shop.QUOTA, controller=control)
+    service.steering = Steering(Dcaf(config), shop.QUOTA)
+    monkeypatch.setattr(api, "STEER_S", 0.02)
+    with served(service) as client:
+
+        def power():
+            return client.get("/v1/allocation").json()["max_power"]
+
+        def wait(until):
+            deadline = time.time() + 10
+            while not until(power()) and time.time() < deadline:
+                time.sleep(0.02)
+            return until(power())
+
+        ready(client)
+        with monkeypatch.context() as broken:
+            broken.setattr(Pulse, "status", lambda *_: 1 / 0)
+            assert wait(lambda p: p == 0.5)
+            assert client.post("/v1/recommend", json={"user": "u1"}).status_code == 200
+            assert client.get("/v1/allocation").json()["failures"]["measure"] > 5
+        assert wait(lambda p: p == 1)  # idle, which is no blindness
+    assert len([r for r in caplog.records if "steers blind" in r.message]) == 1
+
+
+def test_the_time_to_make_requests_is_part_of_what_they_took(moody, monkeypatch):
+    """As it is of what plans were profiled at; of a second, wider search it is no part."""
+    allocator, service = moody
+    builder, slow_s = type(service.shelf.cascade.builder), 0.05
+    make = builder.requests
+    monkeypatch.setattr(builder, "requests", lambda *a: time.sleep(slow_s) or make(*a))
+    begun = time.perf_counter()
+    service.answer([Ask(user="u1", k=25)])
+    took_us = 1e6 * (time.perf_counter() - begun)
+    first, *wider = allocator.traces
+    assert 1e6 * slow_s <= first.spent_us["requests"] <= took_us
+    assert sum(sum(trace.spent_us.values()) for trace in allocator.traces) <= took_us
+    assert wider and all("requests" not in trace.spent_us for trace in wider)
 
 
 def test_a_channel_that_is_off_is_not_asked(moody, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -83,6 +84,12 @@ class Actions:
         keys = [_before_ranker(quota) for quota in self.quotas]
         number = {key: at for at, key in enumerate(dict.fromkeys(keys))}
         return np.array([number[key] for key in keys])
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:  # (J,)
+        """What each plan is called wherever its place may have changed."""
+        plans = [orjson.dumps(dict(q), option=orjson.OPT_SORT_KEYS) for q in self.quotas]
+        return tuple(hashlib.blake2b(plan, digest_size=6).hexdigest() for plan in plans)
 
     @property
     def widest(self) -> Quota:

@@ -29,6 +29,7 @@ TREES = 40
 LEAVES = 6
 LEAST_SHARE = 0.02  # of the requests, in a leaf
 LEAST_ROWS = 20
+SHAPE = ("mean", "shrink", "cost", "chain", "scale")
 
 
 class Steps(Protocol):
@@ -190,6 +191,7 @@ class Gains:
             "shrink": _shrinkage(apart_NJ, step_NJ),
             "cost": cost_J,
             "chain": chain_J,
+            "scale": np.ones(len(cost_J)),
         }
         made = cls(KINDS[kind].fit(feature_JNF, step_NJ), shape)
         return made, made.summed(apart_NJ)
@@ -200,9 +202,32 @@ class Gains:
 
     def summed(self, step_BJ: Array) -> Array:  # (B, J)
         """Gains from raw steps."""
-        mean_J, shrink_J, cost_J = (self._shape[name] for name in ("mean", "shrink", "cost"))
-        step_BJ = mean_J + shrink_J * (step_BJ - mean_J)
-        out_BJ = np.empty_like(step_BJ)
+        return self._hulls(self._shape["scale"] * self._shrunken(step_BJ))
+
+    def steps(self, feature_BF: Array) -> Array:  # (B, J)
+        """Shrunken steps as a replay taught them, whatever was learnt since."""
+        return self._shrunken(self._steps.predict(feature_BF))
+
+    @property
+    def means(self) -> Array:  # (J,)
+        """Mean steps of the replay."""
+        return self._shape["mean"]
+
+    def scaled(self, scale_J: Array) -> Gains:
+        """Steps so many times as large as a replay taught them."""
+        return Gains(self._steps, {**self._shape, "scale": scale_J})
+
+    def rescaled(self, gain_BJ: Array) -> Array:  # (B, J)
+        """Unscaled estimates in the light of the scales; of one chain only."""
+        step_BJ = np.diff(gain_BJ, axis=1, prepend=0.0)
+        return self._hulls(self._shape["scale"] * step_BJ)
+
+    def _shrunken(self, step_BJ: Array) -> Array:
+        mean_J, shrink_J = self._shape["mean"], self._shape["shrink"]
+        return mean_J + shrink_J * (step_BJ - mean_J)
+
+    def _hulls(self, step_BJ: Array) -> Array:
+        cost_J, out_BJ = self._shape["cost"], np.empty_like(step_BJ)
         for chain in self._chains:
             out_BJ[:, chain] = concave(np.cumsum(step_BJ[:, chain], axis=1), cost_J[chain])
         return out_BJ
@@ -215,7 +240,7 @@ class Gains:
     def from_arrays(cls, kind: Estimator, arrays: Mapping[str, Array]) -> Gains:
         """Take up estimates."""
         steps = {k.removeprefix("steps."): v for k, v in arrays.items() if k.startswith("steps.")}
-        shape = {name: arrays[name] for name in ("mean", "shrink", "cost", "chain")}
+        shape = {name: arrays[name] for name in SHAPE}
         return cls(KINDS[kind].from_arrays(steps), shape)
 
 

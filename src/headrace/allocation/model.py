@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -34,10 +34,16 @@ class Model:
     after: Gains  # and after pre-ranking, one chain a family
     pool_NJ: Array  # estimates for logged requests by models that had not seen their users
     estimator: Estimator
+    version: str = ""  # of the bundle that was replayed
 
     @classmethod
     def fit(
-        cls, actions: Actions, describe: Describer, logged: Logged, estimator: Estimator = "gbdt"
+        cls,
+        actions: Actions,
+        describe: Describer,
+        logged: Logged,
+        estimator: Estimator = "gbdt",
+        version: str = "",
     ) -> Model:
         """Learn from a replay. Raises DataError on gains that are not finite."""
         if not len(logged):
@@ -57,7 +63,7 @@ class Model:
             group_N,
             actions.family,
         )
-        return cls(actions, describe, before, after, pool_NJ[-POOL:], estimator)
+        return cls(actions, describe, before, after, pool_NJ[-POOL:], estimator, version)
 
     def expect(self, requests: Requests) -> tuple[Array, Array]:
         """Features ``(B, F)`` of requests and estimated gains ``(B, J)``."""
@@ -67,6 +73,26 @@ class Model:
     def expect_after(self, x_BF: Array, worth: Ragged) -> Array:  # (B, J)
         """Estimates once pre-ranking has told; they hold for the family that was run."""
         return self.after.predict(np.concatenate([x_BF, statistics(worth)], axis=1))
+
+    def pool(self) -> Array:  # (N, J)
+        """Estimates for logged requests in the light of what was learnt since."""
+        return self.before.rescaled(self.pool_NJ)
+
+    def corrected(self, scale_J: Array) -> Model:
+        """The same, with steps so many times as large as the replay taught them.
+
+        The first step is the level, which decides nothing and stays. After pre-ranking an action's
+        step begins at the one before it in its family: it grows as the mean of all steps between.
+        """
+        mean_J, scale_J = self.before.means, np.append(1.0, scale_J[1:])
+        was_J, is_J = np.cumsum(mean_J), np.cumsum(mean_J * scale_J)
+        after_J = np.ones(len(mean_J))
+        for family in np.unique(self.actions.family):
+            chain = np.flatnonzero(self.actions.family == family)
+            was, now = np.diff(was_J[chain]), np.diff(is_J[chain])
+            after_J[chain[1:]] = np.where(was > 0, now / np.where(was > 0, was, 1.0), 1.0)
+        before, after = self.before.scaled(scale_J), self.after.scaled(np.maximum(after_J, 0.0))
+        return replace(self, before=before, after=after)
 
     def write(self, folder: Path) -> None:
         """Keep beside the actions."""
@@ -79,6 +105,7 @@ class Model:
             "estimator": self.estimator,
             "history": self.describe.history,
             "columns": self.describe.columns,
+            "version": self.version,
         }
         (folder / f"{MODEL}.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
 
@@ -96,7 +123,15 @@ class Model:
                 for name in ("before", "after")
             )
             describe = Describer(told["history"], tuple(told["columns"]))
-            model = cls(actions, describe, before, after, parts["pool"], told["estimator"])
+            model = cls(
+                actions,
+                describe,
+                before,
+                after,
+                parts["pool"],
+                told["estimator"],
+                told["version"],
+            )
         except OSError as error:
             remedy = "run `headrace allocate replay` first"
             raise DataError(f"{folder}: cannot be read ({error.strerror}); {remedy}") from None

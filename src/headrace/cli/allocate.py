@@ -45,16 +45,30 @@ def replay(
     requests: Annotated[int, typer.Option(min=2, help="Requests of the test period.")] = 4_000,
     estimator: Annotated[Literal["gbdt", "linear"], typer.Option(help="Of gains.")] = "gbdt",
     formula: Formula = None,
+    decisions: Annotated[
+        bool,
+        typer.Option("--decisions", help="Correct the last replay by live decisions instead."),
+    ] = False,
+    within_hours: Annotated[
+        float, typer.Option(min=0.001, help="With --decisions: how long events count for a slate.")
+    ] = 24.0,
 ) -> None:
-    """Run logged requests once at full quota, and learn what every plan would have brought."""
+    """Run logged requests once at full quota, and learn what every plan would have brought.
+
+    With --decisions nothing is run: what explored requests brought more than others since the last
+    replay, by the decision log and the events that came in, corrects its estimates.
+    """
     from ..evaluation import allocate as work
     from ..run import Run
 
     opened = work.Opened.of(Run.open(run), formula)
-    work.replay(opened, Steps(console), requests, estimator)
-    console.print(
-        f"{opened.folder}: ready for `headrace serve {run} --allocator dcaf`", highlight=False
-    )
+    if decisions:
+        learnt = work.heed(opened, Steps(console), round(within_hours * 3_600_000))
+        console.print(f"{learnt}", highlight=False, soft_wrap=True)
+    else:
+        work.replay(opened, Steps(console), requests, estimator)
+    told = f"{opened.folder}: ready for `headrace serve {run} --allocator dcaf`"
+    console.print(told, highlight=False, soft_wrap=True)
 
 
 @allocate.command("report")

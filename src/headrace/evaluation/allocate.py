@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from .. import config
+from ..allocation import experience
 from ..allocation import model as kept
 from ..allocation.actions import Actions, grid, pareto
 from ..allocation.compare import Pool
@@ -27,6 +29,7 @@ from ..serving.cascade import Cascade
 from ..value import Value
 from . import replay as replaying
 from .allocation_page import write_page
+from .experience import Learnt, learn
 
 TIMED = 10  # requests that tell channels' times
 JUDGED = 200  # requests that tell which plans are dominated
@@ -39,6 +42,7 @@ class Opened:
     run: Run
     samples: Samples
     cascade: Cascade
+    version: str  # of the bundle
 
     @classmethod
     def of(cls, run: Run, formula: str | None = None) -> Opened:
@@ -50,7 +54,7 @@ class Opened:
             settings = config.parse(f"formula = {json.dumps(formula)}", Value.Config, "--formula")
             tasks, columns = run.app.samples.tasks, tuple(cascade.catalogue.columns)
             cascade = replace(cascade, value=Value(settings, tasks, columns))
-        return cls(run, samples, cascade)
+        return cls(run, samples, cascade, bundle.version)
 
     @property
     def folder(self) -> Path:
@@ -102,9 +106,35 @@ def replay(opened: Opened, step: Step, requests: int, estimator: Estimator) -> M
         logged = replaying.replay(opened.cascade, opened.samples, rows, actions, describe)
     logged.write(opened.folder / kept.REPLAY)
     with step(f"estimator {estimator}"):
-        model = Model.fit(actions, describe, logged, estimator)
+        model = Model.fit(actions, describe, logged, estimator, opened.version)
     model.write(opened.folder)
     return model
+
+
+def heed(opened: Opened, step: Step, within_ms: int) -> Learnt:
+    """Correct the last replay's estimates by what live decisions brought within a time.
+
+    Events are those of the log and of the server's store. Nothing is replayed; what an earlier call
+    learnt is learnt anew. Raises DataError where nothing can be compared, and changes nothing then.
+    """
+    model = Model.read(opened.folder, tuple(opened.run.app.retrieval))
+    if model.version != opened.version:
+        raise DataError(f"{opened.folder}: replayed before the last training; replay again")
+    log = opened.run.log()
+    with step("decisions"), closing(opened.run.store()) as store, torch.inference_mode():
+        lived = experience.read(opened.folder, model, log.manifest.num_items)
+        learnt = learn(
+            model,
+            lived,
+            opened.cascade,
+            store,
+            log,
+            opened.run.app.samples.tasks,
+            until_ms=store.last_ms,
+            within_ms=within_ms,
+        )
+    model.corrected(learnt.correction.scale_J).write(opened.folder)
+    return learnt
 
 
 def report(run: Run) -> Path:

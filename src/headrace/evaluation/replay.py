@@ -2,8 +2,9 @@
 
 Channels answer best first and scorers look at one candidate at a time, so a narrower plan sees
 prefixes of what the widest saw: the channels' lists are cut, merged again by the cascade's own
-merge, cut again, and ordered by scores that are there already. What the ranker says of items under
-the widest plan is what a slate is worth, whichever plan made it.
+merge, cut again, and ordered by scores that are there already. A channel that works less for less
+is asked again; what it finds then and the widest did not, counts as not found. What the ranker says
+of items under the widest plan is what a slate is worth, whichever plan made it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ..errors import DataError
 from ..ops import ragged
 from ..samples import Samples
 from ..serving.cascade import Cascade
-from ..stages import Plan
+from ..stages import Effortful, Plan, Retriever
 
 Array = NDArray[Any]
 CHUNK = 32  # requests at a time
@@ -155,8 +156,8 @@ def narrow(cascade: Cascade, wide: Widest, quota: Quota, truth: Ragged) -> Famil
     """The candidates of a narrower retrieval, with the scores that the widest gave them."""
     size = len(truth)
     found = {
-        name: each.take(ragged.head(each.item_id.offsets, torch.full((size,), quota[name])))
-        for name, each in wide.found.items()
+        name: _list(channel, wide, name, torch.full((size,), quota[name]))
+        for name, channel in cascade.channels.items()
     }
     merged = cascade.merge.merge(found, torch.full((size,), quota["retrieval"]))
     merged = cascade.narrowed(wide.requests, merged)
@@ -167,6 +168,15 @@ def narrow(cascade: Cascade, wide: Widest, quota: Quota, truth: Ragged) -> Famil
     merged = merged.scored("preranking", rough_NT)
     told = statistics(cascade.statistics(merged).worth)
     return Family(cascade, wide, merged, at_N, truth, told)
+
+
+def _list(channel: Retriever, wide: Widest, name: str, quota_B: Tensor) -> Candidates:
+    """What a channel finds for a smaller quota; one that then works less has to be asked again."""
+    full = channel.effort_quota if isinstance(channel, Effortful) else None
+    if full is not None and bool(((quota_B > 0) & (quota_B < full)).any()):
+        return channel.retrieve(wide.requests, quota_B)
+    whole = wide.found[name]
+    return whole.take(ragged.head(whole.item_id.offsets, quota_B))
 
 
 def _places(items: Ragged, among: Ragged) -> Tensor:  # (N,) int64

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -77,6 +78,9 @@ class Foil(Channel):
         seeds: int = Field(default=50, ge=0, le=10_000)
         """Items of so many newest events, of those that the scorer attends to, are where a search
         enters, beside what the coarse levels lead to; 0: none."""
+        effort_quota: int | None = Field(default=None, ge=1, le=10_000)
+        """The quota that the effort is for: where a plan has less, widths are in proportion, so
+        that plans with less also search less hard. Default: the same effort for all."""
         precision: Precision = "fp32"
         """Of item rows and of the cross: fp32, or bf16 in half the memory."""
         days: float | None = Field(default=None, gt=0)
@@ -233,6 +237,11 @@ class FoilRetriever:
             self.reads_sequences = (*reads, config.skip)
 
     @property
+    def effort_quota(self) -> int | None:
+        """The quota that the effort is for."""
+        return self._config.effort_quota
+
+    @property
     def item_vectors(self) -> Tensor:  # (I, V)
         """Where items lie."""
         return self.catalogue.vector_IV
@@ -264,15 +273,15 @@ class FoilRetriever:
 
     def retrieve(self, requests: Requests, quota_B: Tensor) -> Candidates:
         """Find the ``quota_B`` best items of each request."""
-        most = int(quota_B.max()) if len(quota_B) else 0
-        found = candidates(self.search(requests, most))
+        most, full = int(quota_B.max()) if len(quota_B) else 0, self.effort_quota
+        scale_B = None if full is None else (quota_B.double() / full).clamp(max=1).numpy()
+        found = candidates(self.search(requests, most, scale_B))
         return found.take(ragged.head(found.item_id.offsets, quota_B))
 
-    def search(self, requests: Requests, most: int) -> Found:
+    def search(self, requests: Requests, most: int, scale_B: NDArray[Any] | None = None) -> Found:
         """The ``most`` best that the graph leads to, and how many items were scored."""
-        return self.catalogue.search(
-            requests, most, self.effort, self._exclude(requests), seeds=self.seeds(requests)
-        )
+        exclude, seeds = self._exclude(requests), self.seeds(requests)
+        return self.catalogue.search(requests, most, self.effort, exclude, scale_B, seeds)
 
     def seeds(self, requests: Requests) -> Ragged | None:
         """Items at which each request enters the graph."""

@@ -103,11 +103,12 @@ class Api:
 
     async def _steer(self) -> None:
         """Tell the allocator how the server stands, as long as it runs."""
+        steering = self._service.steering
         while True:
             await asyncio.sleep(STEER_S)
-            status = self._metrics.pulse.status(self._waiting)
+            status = steering.measured(lambda: self._metrics.pulse.status(self._waiting))
             if self._ready:
-                self._service.steering.steer(status)
+                steering.steer(status)
 
     async def recommend(self, ask: Ask) -> Response:
         """Recommend for a user, or for an anonymous visitor with an inline history."""

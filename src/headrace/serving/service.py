@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -189,9 +190,11 @@ class Service:
         self, readings: Sequence[Reading], store: BehaviorStore
     ) -> list[Recommendation]:
         cascade = self.shelf.under(readings[0].ask.filters, readings[0].place)
+        begun = time.perf_counter_ns()
         requests = self.requests(readings, store)
+        made_us = (time.perf_counter_ns() - begun) // 1000
         k_B = torch.tensor([reading.ask.k or 0 for reading in readings])
-        served = self._run(cascade, requests, k_B, store)
+        served = self._run(cascade, requests, k_B, store, made_us)
         answers: list[Recommendation] = []
         for reading, (trace, row) in zip(readings, served, strict=True):
             ask, warnings = reading.ask, reading.warnings
@@ -207,10 +210,17 @@ class Service:
         return answers
 
     def _run(
-        self, cascade: Cascade, requests: Requests, k_B: Tensor, store: BehaviorStore
+        self,
+        cascade: Cascade,
+        requests: Requests,
+        k_B: Tensor,
+        store: BehaviorStore,
+        made_us: int,
     ) -> list[tuple[Trace, int]]:
         """Run the cascade, again and wider for those with too few candidates.
 
+        The first trace tells what making the requests took, too, as ``headrace allocate profile``
+        counts it: what plans cost there and what requests spend here are of the same work.
         Returns, for each request, the last trace it is in and its row there.
         """
         served: dict[int, tuple[Trace, int]] = {}
@@ -219,6 +229,8 @@ class Service:
             some = requests.take(rows) if len(rows) < len(requests) else requests
             plan = self.plan(some, k_B[rows], wider)
             trace = cascade.run(some, plan, store, self.steering.revise)
+            if wider == WIDER[0]:
+                trace = replace(trace, spent_us={"requests": made_us, **trace.spent_us})
             for observe in self._observers:
                 observe(trace)
             served |= {row: (trace, at) for at, row in enumerate(rows.tolist())}

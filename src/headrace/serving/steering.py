@@ -18,6 +18,8 @@ from ..stages import Allocator, Fitted, Plan, Revise, Reviser, Statistics, Statu
 RECENT_S = 5.0  # answers that a status tells of
 MOST = 5_000  # of them
 COMPLAIN_S = 10.0  # between two tracebacks
+COMPLAINT = "the allocator failed to %s; the fixed plan serves"
+COMPLAINTS = {"measure": "failed to %s how the server stands; the allocator steers blind"}
 State = Mapping[str, float | Mapping[str, float]]
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -56,6 +58,10 @@ class Steering:
             yield
         finally:
             self._rehearses = False
+
+    def measured(self, read: Callable[[], Status]) -> Status:
+        """What is read; where that fails nothing is known, and the allocator must do without."""
+        return self._try("measure", read) or Status()
 
     def steer(self, status: Status) -> None:
         """Tell the allocator how the system stands, if it heeds that."""
@@ -96,7 +102,7 @@ class Steering:
             now_s = time.monotonic()
             if now_s - self._complained_s >= COMPLAIN_S:
                 self._complained_s = now_s
-                logger.exception("the allocator failed to %s; the fixed plan serves", name)
+                logger.exception(COMPLAINTS.get(name, COMPLAINT), name)
             return None
 
 
@@ -113,7 +119,10 @@ class Pulse:
         self._answers.append((time.monotonic(), seconds, status >= 500))
 
     def status(self, waiting: int) -> Status:
-        """Sum up, and start the next stretch of processor time."""
+        """Sum up, and start the next stretch of processor time.
+
+        Without an answer in the last seconds nothing is known of latency and errors.
+        """
         wall_s, cpu_s = time.monotonic(), time.process_time()
         took_s = wall_s - self._wall_s
         cpu = (cpu_s - self._cpu_s) / took_s if took_s > 0 else None
@@ -121,6 +130,6 @@ class Pulse:
         while self._answers and self._answers[0][0] < wall_s - RECENT_S:
             self._answers.popleft()
         well_s = [seconds for _, seconds, failed in self._answers if not failed]
-        errors = 1 - len(well_s) / len(self._answers) if self._answers else 0.0
+        errors = 1 - len(well_s) / len(self._answers) if self._answers else None
         p99_ms = 1000 * float(np.quantile(well_s, 0.99)) if well_s else None
         return Status(p99_ms, float(waiting), cpu, errors)

@@ -1,6 +1,7 @@
 """The live allocator on planted requests: budgets, floors, exploration, revision and bad days."""
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -198,7 +199,21 @@ def test_costs_are_corrected_and_decisions_logged(model, tmp_path):
     assert {"user", "time_ms", "action", "propensity", "price", "max_power", "value"} <= set(
         rows[0]
     )
-    assert rows[0]["value"] == 2
+    assert rows[0]["value"] == 2 and rows[0]["items"] == [0, 1]
+    keys = model.actions.keys
+    assert all(row["plan"] == keys[row["action"]] for row in rows)
+    assert {row["first"] for row in rows} <= set(keys) and rows[0]["widest"] == keys[3]
+    assert len(rows[0]["features"]) == len(model.describe.names)
+
+
+def test_wall_time_is_compared_with_wall_time(model):
+    """Plans that wait for another machine cost more time than processor time."""
+    slow = replace(model, actions=Actions.of(PLANS, 3 * COST, COST))
+    allocator = made(slow)
+    for _ in range(200):
+        plan = allocator.plan(requests([50]))
+        allocator.observe(trace_of(plan, int(3000 * COST[plan.note["action"]].sum())))
+    assert allocator.state()["cost_correction"] == pytest.approx(1, abs=0.01)
 
 
 def test_an_operator_can_hold_the_price(model, tmp_path):

@@ -26,7 +26,7 @@ from ...data import Requests
 from ...ops import knapsack
 from ...stages import Plan, Statistics, Status, Trace
 from ..controller import Clock, Controller
-from ..decisions import DecisionLog
+from ..decisions import DecisionLog, rows, slate_value
 from ..model import FOLDER, Model
 from ..quotas import Quotas
 from ..window import Rate, Window, budget_share
@@ -99,7 +99,7 @@ class Dcaf:
         self._model = model
         self._cost_J = model.actions.cpu_ms
         self._count_J = np.zeros(len(model.actions))
-        self._window = Window(model.pool_NJ, self._cost_J, self.config.window)
+        self._window = Window(model.pool(), self._cost_J, self.config.window)
         self._full = len(model.actions) - 1
         family = model.actions.family
         self._kin_JJ = family[:, None] == family[None, :]
@@ -122,6 +122,7 @@ class Dcaf:
         note = {
             "action": torch.from_numpy(choice_B),
             "worth": torch.from_numpy(worth_B),  # the action if it is not explored
+            "first": torch.from_numpy(worth_B),  # the same, whatever a second look makes of it
             "share": torch.from_numpy(share_B),  # the chance that it is
             "propensity": torch.from_numpy(self._propensity(choice_B, worth_B, share_B)),
             "explored": torch.from_numpy(explored_B),
@@ -164,22 +165,26 @@ class Dcaf:
         return Plan({**plan.quota, **stages}, note)
 
     def observe(self, trace: Trace) -> None:
-        """Correct costs by what was spent, and log the decision."""
-        note = trace.plan.note
-        if "action" not in note:
+        """Correct costs by what was spent, and log the decision.
+
+        A trace has wall time, so it is compared with the wall time that was profiled.
+        """
+        note, model = trace.plan.note, self._model
+        if model is None or "action" not in note:
             return
         action_B = note["action"].numpy()
         spent_ms = sum(trace.spent_us.values()) / 1000 / max(1, len(action_B))
-        expected_ms = float(self._cost_J[action_B].mean()) if len(action_B) else 0.0
-        value_B = _slate_value(trace)
-        for value in value_B:
+        expected_ms = float(model.actions.cost_ms[action_B].mean()) if len(action_B) else 0.0
+        for value in slate_value(trace):
             self._value += SMOOTH * (value - self._value)
         self._spent_ms += SMOOTH * (spent_ms - self._spent_ms)
         if expected_ms > 0:
             ratio = min(4.0, max(0.25, spent_ms / expected_ms))
             self._correction += SMOOTH * (ratio - self._correction)
         if self._decisions is not None:
-            self._decisions.add(self._rows(note, value_B, spent_ms))
+            power = self.controller.power
+            shared = {"price": self.price, "max_power": power, "spent_ms": spent_ms}
+            self._decisions.add(rows(trace, model.actions, model.version, shared))
 
     def steer(self, status: Status) -> None:
         """Let the controller move the power."""
@@ -257,24 +262,3 @@ class Dcaf:
             return None
         usable = isinstance(price, int | float) and np.isfinite(price) and price >= 0
         return float(price) if usable else None
-
-    def _rows(
-        self, note: Mapping[str, torch.Tensor], value_B: list[float], spent_ms: float
-    ) -> list[Mapping[str, Any]]:
-        names = ("user", "time_ms", "action", "propensity", "explored")
-        columns = [note[name].tolist() for name in names]
-        shared = {"price": self.price, "max_power": self.controller.power, "spent_ms": spent_ms}
-        return [
-            {**dict(zip(names, values, strict=True)), "value": value, **shared}
-            for *values, value in zip(*columns, value_B, strict=True)
-        ]
-
-
-def _slate_value(trace: Trace) -> list[float]:
-    """The value of each request's slate."""
-    slate = trace.slate
-    if "value" not in slate.scores:
-        return [0.0] * len(slate.item_id)
-    total = torch.zeros(len(slate.item_id), dtype=torch.float64)
-    total.index_add_(0, slate.item_id.row, slate.scores["value"][:, 0].double())
-    return total.tolist()
