@@ -22,7 +22,7 @@ def world(requests=400, seed=0, follows=True):
     share_B = torch.rand(requests, generator=made)
     second_N = torch.rand(len(merged), generator=made) < merged.item_id.spread(share_B)
     merged = Candidates(merged.item_id, {"found_by": 1 + 2 * second_N.long()})
-    level_B = torch.randn(requests, generator=made).exp()
+    level_B = 1 + torch.rand(requests, generator=made)
     rough_N = torch.rand(len(merged), generator=made) * merged.item_id.spread(level_B)
     fine_N = rough_N * torch.where(second_N, 0.5, 1.0)
     if not follows:
