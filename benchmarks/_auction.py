@@ -5,7 +5,8 @@ small probability count for little in a loss of probabilities, and for as much a
 The ranker knows the truth and orders by ``p · bid``. Pre-rankers of one small form see users and
 items, not the pairs that matter, and so cannot say all of p: by what they are taught depends where
 they err. ``labels`` learns clicks, ``mse`` the ranker's probabilities of every candidate (the usual
-distillation of scores), ``copr`` and ``listwise`` clicks and the ranker's order.
+distillation of scores), ``copr`` and ``listwise`` clicks and the ranker's order,
+``lambda_cascade`` the order alone, by trees.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from headrace.nn.pointwise import Pointwise
 from headrace.ops import ragged
 from headrace.ops.grades import grades
 from headrace.pipeline.alignment import draw
-from headrace.preranking._aligned import BID, GRADE, WORTH, AlignedConfig
+from headrace.preranking._ranked import BID, GRADE, RANKED, WORTH, RankedConfig
 from headrace.preranking.cold import Cold
 from headrace.preranking.copr import Copr
+from headrace.preranking.lambda_cascade import LambdaCascade
 from headrace.preranking.listwise import Listwise
 from headrace.schema import Schema
 from headrace.training import Training, fit
@@ -72,7 +74,8 @@ def world(seed: int, requests: int) -> Auction:
     offsets = torch.arange(requests + 1) * LIST
     order_N = ragged.top(p_N * bid_N, offsets, torch.full((requests,), LIST))
     item_N, p_N, bid_N = item_N[order_N], p_N[order_N], bid_N[order_N]
-    scores = {WORTH: p_N * bid_N, BID: bid_N, GRADE: grades(p_N * bid_N, offsets).float()}
+    grade_N = grades(p_N * bid_N, offsets).float()
+    scores = {WORTH: p_N * bid_N, BID: bid_N, GRADE: grade_N, RANKED: p_N}
     clicked_N = torch.rand(rows, generator=made) < p_N
     nothing = Ragged(
         torch.zeros(0, dtype=torch.int64), torch.zeros(requests + 1, dtype=torch.int64)
@@ -111,7 +114,7 @@ class Auctions:
     """Batches of clicks; with a config that learns an order, batches of its lists between them."""
 
     whole: Batch
-    config: AlignedConfig | None = None
+    config: RankedConfig | None = None
 
     def __len__(self) -> int:
         return -(-len(self.whole.requests) // SIZE) * (2 if self.config else 1)
@@ -129,7 +132,7 @@ class Auctions:
                     yield part
 
 
-def drawn(batch: Batch, config: AlignedConfig, rng: np.random.Generator) -> Batch:
+def drawn(batch: Batch, config: RankedConfig, rng: np.random.Generator) -> Batch:
     """The candidates of a ranked list that one step learns from."""
     found = batch.candidates.take(draw(config, batch.candidates.item_id, rng))
     return replace(batch, candidates=found, labels={}, weight=torch.ones(len(found)))
@@ -152,7 +155,7 @@ def hits(seed: int, requests: int, epochs: int) -> dict[str, dict[str, float]]:
     auction = world(seed, requests)
     small = Cold.Config(hidden=(16,), squeeze=False)
     told = replace(auction.train, labels={"click": auction.p_N})
-    taught: dict[str, tuple[Cold.Config | AlignedConfig, Auctions]] = {
+    taught: dict[str, tuple[Cold.Config | RankedConfig, Auctions]] = {
         "labels": (small, Auctions(auction.train)),
         "mse": (small, Auctions(told)),
     }
@@ -166,7 +169,11 @@ def hits(seed: int, requests: int, epochs: int) -> dict[str, dict[str, float]]:
         alike = epochs * (1 if batches.config else 2)  # as many steps for all
         fit(learner, batches, Training(epochs=alike, table_learning_rate=0.05))
         out[name] = judged(model, auction.test)
-    return out
+    forest = LambdaCascade.Config().build(auction.space, ("click",))
+    whole, rng = auction.train, np.random.default_rng(seed)
+    rows = torch.arange(len(whole.requests)).split(SIZE)
+    forest.grow([drawn(some(whole, part), forest.config, rng) for part in rows])
+    return out | {"lambda_cascade": judged(forest, auction.test)}
 
 
 def judged(model: Pointwise, test: Batch) -> dict[str, float]:

@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
+import torch
 
 from headrace.behavior import MappedLog
 from headrace.data import Ragged
 from headrace.features import FeatureBuilder, FeatureSpace
 from headrace.log import RawLog, write_log
+from headrace.ops.grades import grades
+from headrace.preranking._ranked import BID, FOUND, GRADE, RANKED, WORTH
 from headrace.samples import Samples, SamplesConfig
 from headrace.samples.split import Split
 from headrace.schema import Schema
@@ -116,6 +119,22 @@ def samples(log, seed=1, schema=SCHEMA, **settings):
     split = Split.of(config, log)
     space = FeatureSpace.fit(schema, log, split.valid_ms)
     return Samples(config, log, split, FeatureBuilder(space, log), MappedLog(log), seed)
+
+
+def graded(samples, seed=0, requests=40):
+    """Ranked lists of training requests, as pre-rankers learn from them; the order is random."""
+    rows = samples.requests("train")[-requests:]
+    batch = samples.batch(samples.draw(rows, seed=seed))
+    worth_N1 = torch.rand(len(batch.candidates), 1, generator=torch.Generator().manual_seed(seed))
+    grade_N = grades(worth_N1[:, 0], batch.candidates.item_id.offsets, (2, 5)).float()
+    scores = {
+        WORTH: worth_N1,
+        BID: torch.ones_like(worth_N1),
+        GRADE: grade_N.unsqueeze(1),
+        RANKED: torch.cat([0.3 * worth_N1, 0.1 * worth_N1], dim=1),
+        FOUND: 0.5 * worth_N1,
+    }
+    return replace(batch, candidates=replace(batch.candidates, scores=scores), labels={})
 
 
 def with_only(requests, sequences):

@@ -25,6 +25,11 @@ kind = "copr"
 lists = 200
 model = { kind = "cold", hidden = [16] }"""
 
+GROWN = """[preranking]
+kind = "lambda_cascade"
+lists = 200
+trees = 20"""
+
 
 @pytest.fixture(scope="module")
 def cold(trained, tmp_path_factory):
@@ -111,6 +116,14 @@ def test_a_pre_ranker_learns_from_the_ranker_of_its_run(trained, tmp_path):
     assert len(left["preranking"]["loss"]) > 1
     report = headrace("evaluate", run).stdout
     assert "Does the pre-ranker agree" in report
+    with Service.open(run) as service:
+        assert len(service.recommend(user="5", k=5).items) == 5
+
+
+def test_trees_grow_on_the_ranker_of_their_run_and_serve(trained, tmp_path):
+    _, run = with_preranker(trained, GROWN, tmp_path)
+    assert (Bundle.open(run / "bundle").arrays("preranking")["feature"] >= 0).any()
+    assert "Does the pre-ranker agree" in headrace("evaluate", run).stdout
     with Service.open(run) as service:
         assert len(service.recommend(user="5", k=5).items) == 5
 

@@ -96,6 +96,10 @@ def consistency():
             k: {**dict(zip(names, row, strict=True)), "se": dict.fromkeys(names, 0.004)}
             for k, row in values.items()
         },
+        "sets": {
+            "10": {"real": 1.23, "predicted": 1.24, "error": 0.25, "error_of_sum": 0.31},
+            "50": {"real": 1.29, "predicted": 1.29, "error": 0.23, "error_of_sum": 0.31},
+        },
         "cut": 50,
         "kinds": {
             "new items": {**kind, "hit": 0.71, "worth_hit": 0.73, "taken_hit": 0.052},

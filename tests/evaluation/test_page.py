@@ -119,7 +119,7 @@ def without(report, path):
     ("path", "gone"),
     [
         (("retrieval",), {"channels", "retrieval", "overlap", "exclusive"}),
-        (("preranking",), {"hit", "preranking", "consistency", "kinds"}),
+        (("preranking",), {"hit", "preranking", "consistency", "sets", "kinds"}),
         (("ranking",), {"calibration", "ranking"}),
         (("d_category",), {"reach", "d_category"}),
         (("cascade",), {"standings", "funnel", "latency", "baselines", "stages"}),

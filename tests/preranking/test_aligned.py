@@ -12,7 +12,7 @@ from headrace.config import Kinds
 from headrace.data import Ragged
 from headrace.errors import DataError
 from headrace.pipeline.alignment import Alternating, ListBatches, Ranked, draw
-from headrace.preranking._aligned import BID, GRADE, WORTH
+from headrace.preranking._ranked import BID, FOUND, GRADE, RANKED, WORTH
 from headrace.preranking.cold import Cold
 from headrace.preranking.copr import Copr
 from headrace.preranking.listwise import Listwise
@@ -35,7 +35,9 @@ def ranked(tiny_samples):
     worth_N = torch.cat([torch.arange(int(n), 0, -1) for n in lengths]).float()
     bid_N = torch.rand(size, generator=made) + 0.5
     grade_N = (worth_N > 3).float()
-    return Ranked(rows, Ragged.of(items), torch.stack([worth_N, bid_N, grade_N], dim=1))
+    columns = {WORTH: worth_N, BID: bid_N, GRADE: grade_N, FOUND: bid_N / 2}
+    scores = {name: column_N.unsqueeze(1) for name, column_N in columns.items()}
+    return Ranked(rows, Ragged.of(items), {**scores, RANKED: (worth_N / bid_N / 99).repeat(2, 1).T})
 
 
 def build(config, samples):
@@ -116,7 +118,7 @@ def test_batches_alternate_and_can_start_anywhere(ranked, tiny_samples):
         assert len(rest) == len(every) - start
         for a, b in zip(rest, every[start:], strict=True):
             assert torch.equal(a.candidates.item_id.values, b.candidates.item_id.values)
-    assert set(every[1].candidates.scores) == {WORTH, BID, GRADE}
+    assert set(every[1].candidates.scores) == {WORTH, BID, GRADE, FOUND, RANKED}
 
 
 def test_order_beats_scores_where_rare_clicks_are_dear():

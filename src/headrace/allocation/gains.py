@@ -100,39 +100,21 @@ class Trees:
     @classmethod
     def fit(cls, feature_JNF: Sequence[Array], step_NJ: Array) -> Trees:
         """Squared error, few small trees: steps are mostly noise."""
-        import lightgbm
-
         settings = {
             "objective": "regression",
             "learning_rate": 0.1,
             "num_leaves": LEAVES,
             "min_data_in_leaf": max(LEAST_ROWS, int(LEAST_SHARE * len(step_NJ))),
-            "num_threads": 1,
-            "deterministic": True,
-            "seed": 0,
-            "verbosity": -1,
         }
         told: list[Any] = []
         scales: list[float] = []
         for feature_NF, step_N in zip(feature_JNF, step_NJ.T, strict=True):
             scales.append(float(step_N.std()) or 1.0)
-            data = lightgbm.Dataset(feature_NF, step_N / scales[-1])
-            told.append(lightgbm.train(settings, data, TREES).dump_model()["tree_info"])
-        return cls(_flattened(told, scales))
+            told.append(trees.grow(feature_NF, step_N / scales[-1], TREES, settings))
+        return cls(trees.flatten(told, scales))
 
     def predict(self, feature_BF: Array) -> Array:
-        flat = self._flat
-        return trees.predict(
-            flat["root"],
-            flat["output"],
-            flat["feature"],
-            flat["threshold"],
-            flat["left"],
-            flat["right"],
-            flat["value"],
-            np.ascontiguousarray(feature_BF, np.float64),
-            int(flat["output"][-1]) + 1,
-        )
+        return trees.sums(self._flat, feature_BF)
 
     def arrays(self) -> Mapping[str, Array]:
         return self._flat
@@ -254,36 +236,3 @@ def _shrinkage(told_NJ: Array, true_NJ: Array) -> Array:  # (J,)
 
 def _widened(feature_NF: Array) -> Array:
     return np.concatenate([feature_NF, np.log1p(np.maximum(feature_NF, 0.0))], axis=1)
-
-
-def _flattened(told: Sequence[Any], scales: Sequence[float]) -> Mapping[str, Array]:
-    """LightGBM's nested trees as columns; a leaf has feature -1."""
-    columns: dict[str, list[float]] = {
-        name: [] for name in ("feature", "threshold", "left", "right", "value")
-    }
-
-    def add(node: Mapping[str, Any], scale: float) -> int:
-        at = len(columns["feature"])
-        leaf = "leaf_value" in node
-        values = (
-            -1 if leaf else node["split_feature"],
-            0.0 if leaf else node["threshold"],
-            -1,
-            -1,
-            node["leaf_value"] * scale if leaf else 0.0,
-        )
-        for column, value in zip(columns.values(), values, strict=True):
-            column.append(value)
-        if not leaf:
-            columns["left"][at] = add(node["left_child"], scale)
-            columns["right"][at] = add(node["right_child"], scale)
-        return at
-
-    roots: list[int] = []
-    outputs: list[int] = []
-    for at, (each, scale) in enumerate(zip(told, scales, strict=True)):
-        roots += [add(tree["tree_structure"], scale) for tree in each]
-        outputs += [at] * len(each)
-    whole = ("feature", "left", "right")
-    flat = {n: np.array(c, np.int64 if n in whole else np.float64) for n, c in columns.items()}
-    return {"root": np.array(roots, np.int64), "output": np.array(outputs, np.int64), **flat}

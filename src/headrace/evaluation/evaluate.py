@@ -26,6 +26,7 @@ from ..stages import Allocator, Trace, sequences_read
 from . import consistency, d_category, lists, metrics
 from .consistency import Orders
 from .d_category import Rival
+from .set_value import Sets, set_value
 from .structure import Baseline, Consistency, Preranking, Ranking, Report, Retrieval
 from .structure import Cascade as CascadePart
 
@@ -43,6 +44,7 @@ class _Lists:
     channels: dict[str, list[Ragged]] = field(default_factory=dict[str, list[Ragged]])
     stages: dict[str, list[Ragged]] = field(default_factory=dict[str, list[Ragged]])
     orders: list[Orders] = field(default_factory=list[Orders])
+    sets: list[Sets] = field(default_factory=list[Sets])
     best: dict[str, list[Ragged]] = field(default_factory=dict[str, list[Ragged]])  # by ranker
 
     def add(self, trace: Trace) -> None:
@@ -90,6 +92,9 @@ def evaluate(run: Run, bundle: Bundle, step: Step, against: str | None = None) -
         predicted = {name: _predict(bundle, name, samples, tested) for name in bundle.rankers()}
         starved = consistency.kinds(samples, run.app.evaluation.sellers)
         agreed = consistency.consistency(Orders.join(everything.orders), starved)
+        told = set_value(Sets.join(everything.sets))
+        if told is not None:
+            agreed["sets"] = told
         preranking = _judge_preranker(cascade, samples, tested, agreed)
     with step("latency"):
         timings = _time(cascade, allocator, samples, rows)
@@ -160,6 +165,7 @@ def _compare_orders(
     rough_N = cascade.worth(merged.scores["preranking"], merged)
     fine_N = cascade.rank(requests, merged).scores["value"][:, 0]
     out.orders.append(Orders(rough_N, fine_N, merged.item_id, truth))
+    out.sets.append(Sets.of(rough_N, fine_N, merged, len(trace.found)))
     for name, rival in rivals.items():
         out.best.setdefault(name, []).append(rival.best(cascade, requests, merged))
 

@@ -15,7 +15,7 @@ from .tables import strongest_first, tables
 SECTIONS = {
     "Cascade": ("standings", "funnel", "baselines", "latency", "stages"),
     "Retrieval": ("channels", "retrieval", "overlap", "exclusive"),
-    "Pre-ranking": ("hit", "consistency", "kinds", "preranking"),
+    "Pre-ranking": ("hit", "consistency", "sets", "kinds", "preranking"),
     "Ranking": ("calibration", "ranking", "reach", "d_category"),
     "Training": ("training",),
     "Data and time": ("data", "seconds"),

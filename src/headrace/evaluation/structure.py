@@ -123,6 +123,15 @@ class KindOfItem(TypedDict):
     taken_hit: Metric
 
 
+class SetValue(TypedDict):
+    """What the ranker delivers from the pre-ranker's first k: told beforehand, and true."""
+
+    real: Metric
+    predicted: Metric
+    error: Metric  # mean absolute, over the mean of what is true
+    error_of_sum: Metric  # of the pre-ranker's ten best worths, scaled
+
+
 class Consistency(TypedDict):
     """The pre-ranker's order beside the ranker's, and beside what was taken."""
 
@@ -132,6 +141,7 @@ class Consistency(TypedDict):
     at: dict[str, Agreement]  # k -> ...
     cut: Count
     kinds: dict[str, KindOfItem]
+    sets: NotRequired[dict[str, SetValue]]  # k -> ...
 
 
 class Preranking(TypedDict):

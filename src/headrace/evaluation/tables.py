@@ -38,6 +38,7 @@ def tables(report: Report) -> dict[str, Table]:
         "retrieval": _retrieval(report),
         "preranking": tables_preranking.quality(report),
         "consistency": tables_preranking.consistency(report),
+        "sets": tables_preranking.sets(report),
         "kinds": tables_preranking.kinds(report),
         "ranking": _ranking(report),
         "d_category": _d_category(report),

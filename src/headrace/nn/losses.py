@@ -41,6 +41,16 @@ def weighted_bce(logit_N: Tensor, label_N: Tensor, weight_N: Tensor) -> Tensor:
     return total / max(len(logit_N), 1)
 
 
+def level(logit_N: Tensor, mean: float) -> float:
+    """What to add to logits for their probabilities to have a mean, to .001 and within ±30."""
+    low, high = -30.0, 30.0
+    while high - low > 1e-3:  # the mean rises with what is added
+        middle = (low + high) / 2
+        below = bool((logit_N + middle).sigmoid().mean() < mean)
+        low, high = (middle, high) if below else (low, middle)
+    return low
+
+
 def mixed_log_q(count_M: Tensor, total: int, num_items: int, in_batch: int, uniform: int) -> Tensor:
     """Log proposal probability of items in a pool of in-batch and uniform negatives, ``(M,)``.
 

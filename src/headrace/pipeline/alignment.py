@@ -17,7 +17,8 @@ from ..errors import DataError
 from ..nn.pointwise import Pointwise
 from ..ops import ragged
 from ..ops.grades import grades
-from ..preranking._aligned import BID, GRADE, SMALLEST, WORTH, AlignedConfig
+from ..preranking._ranked import BID, FOUND, GRADE, RANKED, SMALLEST, WORTH, RankedConfig
+from ..preranking.lambda_cascade import LambdaCascade
 from ..samples import Samples
 from ..serving.cascade import Cascade
 from ..stages import Plan
@@ -34,7 +35,7 @@ class Ranked:
 
     request: Array  # (R,) int64, rows of the log's requests
     item: Ragged  # (N,) int64, R rows
-    score_NC: Tensor  # worth, worth over the last task's probability, grade
+    scores: Mapping[str, Tensor]  # (N, 1 or T), see preranking/_ranked.py
 
     @classmethod
     def by(
@@ -45,7 +46,7 @@ class Ranked:
         Raises DataError if it retrieves nothing for any of them.
         """
         items: list[Ragged] = []
-        scores: list[Tensor] = []
+        scores: list[Mapping[str, Tensor]] = []
         everything = {**quota, "preranking": quota["retrieval"]}
         for at in range(0, len(rows), CHUNK):
             requests = samples.features(rows[at : at + CHUNK])
@@ -55,16 +56,19 @@ class Ranked:
             last_N = ranked.scores["ranking"][:, -1].clamp(min=SMALLEST)
             order_N = ragged.top(worth_N, ranked.item_id.offsets, ranked.item_id.lengths)
             grade_N = grades(worth_N, ranked.item_id.offsets).float()
-            columns = torch.stack([worth_N, worth_N / last_N, grade_N], dim=1)
+            columns = {WORTH: worth_N, BID: worth_N / last_N, GRADE: grade_N}
+            told = {name: column_N.unsqueeze(1) for name, column_N in columns.items()}
+            told |= {name: ranked.scores[name] for name in (RANKED, FOUND)}
             items.append(ranked.item_id.with_values(ranked.item_id.values[order_N]))
-            scores.append(columns[order_N])
+            scores.append({name: score[order_N] for name, score in told.items()})
         item = Ragged.join(items) if items else Ragged.of([])
         if not len(item.values):
             raise DataError(
                 "preranking: the ranker has nothing to put in order: retrieval found no item for "
                 "any training request"
             )
-        return cls(rows, item, torch.cat(scores))
+        names = scores[0]
+        return cls(rows, item, {n: torch.cat([part[n] for part in scores]) for n in names})
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class ListBatches:
 
     samples: Samples
     ranked: Ranked
-    config: AlignedConfig
+    config: RankedConfig
     model: Pointwise
     size: int
 
@@ -81,7 +85,16 @@ class ListBatches:
         """One batch; the same on every call."""
         rng = np.random.default_rng([self.samples.seed, epoch, step])
         count = len(self.ranked.request)
-        rows = np.sort(rng.choice(count, min(self.size, count), replace=False))
+        return self.of(np.sort(rng.choice(count, min(self.size, count), replace=False)), rng)
+
+    def every(self) -> Iterator[Batch]:
+        """Every list once, in order; the same on every call."""
+        rng = np.random.default_rng(self.samples.seed)
+        for at in range(0, len(self.ranked.request), self.size):
+            yield self.of(np.arange(at, min(at + self.size, len(self.ranked.request))), rng)
+
+    def of(self, rows: Array, rng: np.random.Generator) -> Batch:
+        """Candidates drawn from lists at these rows."""
         at = self.ranked.item.with_values(torch.arange(len(self.ranked.item.values)))
         whole = at.take_rows(torch.from_numpy(rows))
         drawn_K = draw(self.config, whole, rng)
@@ -97,14 +110,12 @@ class ListBatches:
             hits=model.reads_hits,
             names=model.reads_cross,
         )
-        for name, column_N in zip(
-            (WORTH, BID, GRADE), self.ranked.score_NC[kept].unbind(1), strict=True
-        ):
-            found = found.scored(name, column_N.unsqueeze(1))
+        for name, score in self.ranked.scores.items():
+            found = found.scored(name, score[kept])
         return Batch(requests, found, {}, torch.ones(len(found)), item.values[:0])
 
 
-def draw(config: AlignedConfig, lists: Ragged, rng: np.random.Generator) -> Tensor:
+def draw(config: RankedConfig, lists: Ragged, rng: np.random.Generator) -> Tensor:
     """Positions of at most ``drawn`` candidates of each bucket of each list, ascending."""
     row_N, length_N = lists.row, lists.spread(lists.lengths)
     place_N = torch.arange(len(row_N)) - lists.offsets[row_N]
@@ -147,16 +158,20 @@ def learn_order(
     trainer: Trainer,
     validate: Validate,
 ) -> None:
-    """Train a pre-ranker on labels and on the order of a cascade's ranker, in place.
+    """Train a pre-ranker on the order of a cascade's ranker, in place, and by gradients on labels.
 
     The cascade's own pre-ranker takes no part. Raises DataError if nothing is retrieved.
     """
-    config: AlignedConfig = app.preranking
+    config: RankedConfig = app.preranking
     scoring = app.prerank_training
     rows = samples.requests("train", days=samples.config.ranking_days)
     rng = np.random.default_rng(samples.seed)
     rows = np.sort(rng.choice(rows, min(config.lists, len(rows)), replace=False))
     ranked = Ranked.by(cascade, samples, rows, app.allocation.quota)
+    lists = ListBatches(samples, ranked, config, model, scoring.requests_per_batch)
+    if isinstance(model, LambdaCascade):
+        model.grow(lists.every())
+        return
     labelled = samples.ranking(
         "train",
         scoring.requests_per_batch,
@@ -164,6 +179,5 @@ def learn_order(
         sequences=model.reads_sequences,
     )
     model.prepare(labelled)
-    lists = ListBatches(samples, ranked, config, model, scoring.requests_per_batch)
     batches = Alternating(labelled, lists)
     trainer.fit(model, batches, scoring.training, name="preranking", validate=validate)

@@ -19,7 +19,7 @@ from ..bundle import Bundle, Parts, write_bundle
 from ..data import Candidates, Ragged, Requests
 from ..nn.pointwise import Pointwise
 from ..preranking import PreRankerConfig
-from ..preranking._aligned import AlignedConfig
+from ..preranking._ranked import RankedConfig
 from ..reranking.top import Top
 from ..run import Run
 from ..samples import Samples
@@ -62,7 +62,7 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
     config: PreRankerConfig = app.preranking
     torch.manual_seed(app.seed)
     preranker: Pointwise = config.build(samples.space, app.samples.tasks)
-    aligned = isinstance(config, AlignedConfig)
+    aligned = isinstance(config, RankedConfig)
     taught = aligned or config.distill is not None  # by the ranker, hence after it
     if not taught:
         with step("preranking"):

@@ -1,8 +1,6 @@
-"""What pre-rankers share that learn the ranker's order: a model inside, and lists to learn from.
+"""What pre-rankers share that learn the ranker's order by gradients: a model inside.
 
-Labelled batches train the model inside by its own loss. Between them come batches of ranked lists,
-which carry as ``scores`` what ``headrace.alignment`` puts there: what the ranker says a candidate
-is worth, that worth over its probability, and its grade by place in the whole list.
+Labelled batches train the model inside by its own loss. Between them come batches of ranked lists.
 """
 
 from __future__ import annotations
@@ -12,49 +10,28 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from ..data import Batch, Candidates, Ragged, Requests
 from ..features import FeatureSpace
 from ..nn.pointwise import Countable
 from ..ops import ragged
-from ._base import PreRanker, PreRankerConfig
+from ._base import PreRanker
+from ._ranked import BID, GRADE, SMALLEST, WORTH, RankedConfig
 from .cold import Cold
 from .vector import Vector
-
-WORTH, BID, GRADE = "align.worth", "align.bid", "align.grade"  # scores (N, 1) of ranked lists
-SMALLEST = 1e-12  # of a probability or bid whose logarithm is taken
 
 Inner = Annotated[Vector.Config | Cold.Config, Field(discriminator="kind")]
 
 
-class AlignedConfig(PreRankerConfig):
+class AlignedConfig(RankedConfig):
     """Settings of Aligned; every such pre-ranker's ``Config`` extends it."""
 
     model: Inner = Cold.Config()
     """What is trained and served."""
     weight: float = Field(default=1.0, gt=0, le=1000)
     """Of the order's loss beside that of labels."""
-    lists: int = Field(default=4_000, ge=1)
-    """Training requests whose retrieved items the ranker puts in order."""
-
-    @model_validator(mode="after")
-    def _one_teacher(self) -> AlignedConfig:
-        if self.distill is not None:
-            raise ValueError("distill: the ranker's order is learnt from it already; leave it out")
-        return self
-
-    @abstractmethod
-    def bucket(self, place_N: Tensor, length_N: Tensor) -> Tensor:
-        """The part of its list that a place is in, ``(N,) int64``; a step draws from each."""
-        raise NotImplementedError
-
-    @property
-    @abstractmethod
-    def drawn(self) -> int:
-        """How many candidates of each bucket a step draws at most."""
-        raise NotImplementedError
 
 
 class Aligned(PreRanker):

@@ -13,35 +13,22 @@ from __future__ import annotations
 from typing import Literal, final
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from ..features import FeatureSpace
 from ..nn.order import pairwise_logistic, places, swap_weights
-from ..ops.grades import PLACES
 from ._aligned import Aligned, AlignedConfig, Lists
+from ._ranked import GradedConfig
 
 
 @final
 class Listwise(Aligned):
     """LambdaRank over graded lists."""
 
-    class Config(AlignedConfig):
+    class Config(GradedConfig, AlignedConfig):
         """Settings of Listwise."""
 
         kind: Literal["listwise"] = "listwise"
-        each: int = Field(default=10, ge=1, le=1_000)
-        """Candidates of each grade a step and list, at most."""
-
-        @property
-        def drawn(self) -> int:
-            """As configured."""
-            return self.each
-
-        def bucket(self, place_N: Tensor, length_N: Tensor) -> Tensor:
-            """Grades."""
-            del length_N
-            return (place_N.unsqueeze(1) >= torch.tensor(PLACES)).sum(1)
 
         def build(self, space: FeatureSpace, tasks: tuple[str, ...]) -> Listwise:
             return Listwise(self, space, tasks)

@@ -17,6 +17,7 @@ from ..data import Candidates, Ragged, Requests
 from ..errors import BundleError
 from ..features import FeatureSpace
 from ..nn.embedder import distinct
+from ..nn.losses import level
 from ..nn.pointwise import Countable
 from ..nn.towers import Items, Towers, embedder
 from ._base import PreRanker, PreRankerConfig
@@ -96,12 +97,7 @@ class Vector(PreRanker):
         for t, task in enumerate(self.tasks):
             label_N = torch.cat([batch.labels[task] for batch in some])
             wanted = (label_N.sum() + 1) / (len(label_N) + 2)  # finite logits for any labels
-            low, high = -30.0, 30.0
-            while high - low > 1e-3:  # the mean prediction rises with the bias
-                middle = (low + high) / 2
-                below = bool((rate_N + middle).sigmoid().mean() < wanted)
-                low, high = (middle, high) if below else (low, middle)
-            self.bias.data[t] = low
+            self.bias.data[t] = level(rate_N, float(wanted))
 
     def freeze(self, chunk: int = 65_536) -> None:
         """Leave training for good: make the item part, ``chunk`` items at a time."""
