@@ -142,6 +142,7 @@ def test_lines_that_tell_nothing_are_counted(model, tmp_path):
         line(model, user=-1),
         line(model, user=1 << 63),
         line(model, time_ms=None),
+        line(model, time_ms=1 << 62),
         line(model, explored=1),
         line(model, share=2),
         line(model, share="x"),
@@ -167,7 +168,7 @@ def test_lines_that_tell_nothing_are_counted(model, tmp_path):
     assert dict(told.left_out) == {"torn": len(bad) + 2, "of another version": len(old)}
     assert told.time_ms_N.tolist() == [10, 20, 30]
     assert told.first_N.tolist() == [1, 1, -1] and told.widest_N.tolist() == [3, 3, 3]
-    assert (told.items[1], told.explored_N.tolist()) == ([3], [False, False, False])
+    assert (told.items[1].tolist(), told.explored_N.tolist()) == ([3], [False, False, False])
 
 
 def test_without_a_log_of_decisions(model, tmp_path):

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -26,6 +26,7 @@ from .model import Model
 
 Array = NDArray[Any]
 EVER = np.iinfo(np.int64).max
+LATEST_MS = 1 << 53
 MOST_WEIGHT = 100.0  # of a row, in place of its inverse propensity
 PRIOR_SD = 0.5  # of how many times a step is what the replay said
 ALIKE = 0.5  # share of that variance which all steps have in common
@@ -42,11 +43,24 @@ class Experience:
     first_N: Array  # the action it was thought worth before the work; -1 for one long gone
     widest_N: Array
     feature_NF: Array
-    items: Sequence[Sequence[int]]  # shown, by their rows in the log
+    items: Sequence[Array]  # shown, by their rows in the log
     left_out: Mapping[str, int]  # lines that tell nothing, by reason
 
     def __len__(self) -> int:
         return len(self.user_N)
+
+
+class _Row(NamedTuple):
+    """A decision as it was logged."""
+
+    user: int
+    time_ms: int
+    explored: bool
+    share: float
+    first: str  # plans by their keys
+    widest: str
+    features: Array
+    items: Array
 
 
 @dataclass(frozen=True)
@@ -67,24 +81,24 @@ def read(folder: Path, model: Model, num_items: int) -> Experience:
     """
     paths = [folder / f"{DECISIONS}.1", folder / DECISIONS]
     left_out: Counter[str] = Counter()
-    rows: dict[tuple[int, int], Mapping[str, Any]] = {}
+    rows: dict[tuple[int, int], _Row] = {}
     width, index = len(model.describe.names), {k: j for j, k in enumerate(model.actions.keys)}
     for line in _lines(paths):
         row = _row(line, model.version, width, num_items)
         if isinstance(row, str):
             left_out[row] += 1
         else:
-            rows[row["user"], row["time_ms"]] = row
-    kept = sorted(rows.values(), key=lambda row: row["time_ms"])
+            rows[row.user, row.time_ms] = row
+    kept = sorted(rows.values(), key=lambda row: row.time_ms)
     return Experience(
-        np.array([row["user"] for row in kept], np.int64),
-        np.array([row["time_ms"] for row in kept], np.int64),
-        np.array([row["explored"] for row in kept], bool),
-        np.array([row["share"] for row in kept], np.float64),
-        np.array([index.get(row["first"], -1) for row in kept], np.int64),
-        np.array([index.get(row["widest"], -1) for row in kept], np.int64),
-        np.array([row["features"] for row in kept], np.float64).reshape(-1, width),
-        [row["items"] for row in kept],
+        np.array([row.user for row in kept], np.int64),
+        np.array([row.time_ms for row in kept], np.int64),
+        np.array([row.explored for row in kept], bool),
+        np.array([row.share for row in kept], np.float64),
+        np.array([index.get(row.first, -1) for row in kept], np.int64),
+        np.array([index.get(row.widest, -1) for row in kept], np.int64),
+        np.array([row.features for row in kept], np.float64).reshape(-1, width),
+        [row.items for row in kept],
         left_out,
     )
 
@@ -153,20 +167,25 @@ def _lines(paths: Sequence[Path]) -> Iterator[bytes]:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _row(line: bytes, version: str, width: int, num_items: int) -> Mapping[str, Any] | str:
+def _row(line: bytes, version: str, width: int, num_items: int) -> _Row | str:
     """A decision, or why it is none."""
     try:
         row = orjson.loads(line)
         if row.get("format") != FORMAT or row["version"] != version:
             return "of another version"
         whole = all(
-            type(row[name]) is int and 0 <= row[name] <= EVER for name in ("user", "time_ms")
+            type(row[name]) is int and 0 <= row[name] <= most
+            for name, most in (("user", EVER), ("time_ms", LATEST_MS))
         )
         sound = whole and isinstance(row["explored"], bool) and 0 <= row["share"] <= 1
         listed = all(type(item) is int and 0 < item < num_items for item in row["items"])
-        told = [float(x) for x in row["features"]]
+        told = np.array([float(x) for x in row["features"]])
+        items = np.array(row["items"], np.int32)
         keyed = isinstance(row["first"], str) and isinstance(row["widest"], str)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return "torn"
     good = sound and listed and keyed and len(told) == width and bool(np.isfinite(told).all())
-    return row if good else "torn"
+    if not good:
+        return "torn"
+    lot = row["explored"], row["share"]
+    return _Row(row["user"], row["time_ms"], *lot, row["first"], row["widest"], told, items)

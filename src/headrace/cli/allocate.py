@@ -50,7 +50,10 @@ def replay(
         typer.Option("--decisions", help="Correct the last replay by live decisions instead."),
     ] = False,
     within_hours: Annotated[
-        float, typer.Option(min=0.001, help="With --decisions: how long events count for a slate.")
+        float,
+        typer.Option(
+            min=0.001, max=8_784, help="With --decisions: how long events count for a slate."
+        ),
     ] = 24.0,
 ) -> None:
     """Run logged requests once at full quota, and learn what every plan would have brought.

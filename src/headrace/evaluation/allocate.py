@@ -29,7 +29,7 @@ from ..serving.cascade import Cascade
 from ..value import Value
 from . import replay as replaying
 from .allocation_page import write_page
-from .experience import Learnt, learn
+from .realised import Learnt, learn
 
 TIMED = 10  # requests that tell channels' times
 JUDGED = 200  # requests that tell which plans are dominated

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..serving.cascade import Cascade
 from ..serving.reader import ANONYMOUS
 
 Array = NDArray[Any]
-CHUNK = 256  # users whose events are read at a time
+CHUNK = 1024  # users whose events are read at a time, decisions foretold
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def learn(
         )
     real_N = realised(lived, cascade, store, log, tasks, within_ms)
     correction = experience.correct(
-        model.before.steps(lived.feature_NF[rows]),
+        np.concatenate([model.before.steps(lived.feature_NF[part]) for part in _parts(rows)]),
         lived.first_N[rows],
         lived.widest_N[rows],
         lived.explored_N[rows],
@@ -101,7 +101,9 @@ def realised(
 
     An event counts for the last slate before it, within the time, that showed its user the item.
     """
-    item = Ragged.of([torch.tensor(items, dtype=torch.int64) for items in lived.items])
+    offsets = np.concatenate([[0], np.cumsum([len(items) for items in lived.items])])
+    flat = np.concatenate([np.zeros(0, np.int64), *lived.items])
+    item = Ragged(torch.from_numpy(flat), torch.from_numpy(offsets.astype(np.int64)))
     row_K = item.row.numpy()
     shown = pl.DataFrame(
         {
@@ -132,8 +134,7 @@ def _events(store: BehaviorStore, lived: Experience, mask: int) -> pl.DataFrame:
     """What the users of decisions did since the first of them, by time."""
     users, since_ms = np.unique(lived.user_N), int(lived.time_ms_N[0])
     parts: list[pl.DataFrame] = []
-    for start in range(0, len(users), CHUNK):
-        some = users[start : start + CHUNK]
+    for some in _parts(users):
         told = store.latest(some, np.full(len(some), EVER), EVER, mask)
         part = pl.DataFrame(
             {
@@ -144,6 +145,11 @@ def _events(store: BehaviorStore, lived: Experience, mask: int) -> pl.DataFrame:
         )
         parts.append(part.filter(pl.col("time_ms") > since_ms))
     return pl.concat(parts).sort("time_ms")
+
+
+def _parts(rows: Array) -> Iterator[Array]:
+    for at in range(0, len(rows), CHUNK):
+        yield rows[at : at + CHUNK]
 
 
 def _left_out(reasons: Counter[str] | dict[str, int]) -> str:

@@ -11,7 +11,7 @@ from headrace.allocation.model import Model
 from headrace.behavior import RawEvent
 from headrace.behavior.stores.memory import MemoryStore
 from headrace.errors import DataError
-from headrace.evaluation import experience
+from headrace.evaluation import realised
 from headrace.serving.reader import ANONYMOUS
 from tests.serving import shop
 
@@ -34,7 +34,7 @@ def lived(users, times, items, explored=None, first=None, share=0.5):
         np.zeros(size, np.int64) if first is None else np.array(first),
         np.ones(size, np.int64),
         np.ones((size, 3)),
-        items,
+        [np.array(row, np.int32) for row in items],
         {"torn": 2},
     )
 
@@ -61,7 +61,7 @@ def test_events_answer_the_last_slate_that_showed_the_item(log):
     rows = [RawEvent(f"{n}", u, i, t, start + at, 1.0) for n, (u, i, t, at) in enumerate(events)]
     store.append([rows])
     cascade = shop.cascade(log, "p_buy * price + 0.1 * p_view")
-    real = experience.realised(told, cascade, store, log, TASKS, HOUR)
+    real = realised.realised(told, cascade, store, log, TASKS, HOUR)
     assert real == pytest.approx([4 + 6, 0, 0.1, 0, 0])
 
 
@@ -75,7 +75,7 @@ def made():
 
 def learnt(log, store, told, until_ms, **how):
     cascade = shop.cascade(log, "p_buy * price")
-    return experience.learn(
+    return realised.learn(
         made(), told, cascade, store, log, TASKS, until_ms=until_ms, within_ms=HOUR, **how
     )
 
