@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 
 from benchmarks import _auction
-from headrace.pipeline.alignment import ListBatches, Ranked
 from headrace.data import Ragged
 from headrace.features.encoders import Bucket
 from headrace.ops import ragged
 from headrace.ops.grades import grades
+from headrace.pipeline.alignment import ListBatches, Ranked
 from headrace.preranking._ranked import BID, FOUND, GRADE, RANKED, WORTH
 from headrace.preranking.lambda_cascade import LambdaCascade
 from tests.tiny import graded
