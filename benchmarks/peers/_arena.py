@@ -85,7 +85,7 @@ class Contender:
 
     def _lost(self) -> LostError:
         lines = self.said.read_text(errors="replace").split("\n")
-        lines = [line for line in lines if line.strip()]
+        lines = [x for x in lines if x.strip() and not x.lstrip().startswith("File ")]  # no paths
         status = self.process.wait(timeout=60)  # its pipe is closed; negative is a signal
         return LostError(f"ended with {status}: {(lines or ['without a word'])[-1][:200]}")
 
