@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from headrace.allocation.compare import Pool, cost_at, gain_at, headline
+from headrace.errors import DataError
 
 COST = np.arange(1.0, 11.0) * 20
 
@@ -31,6 +32,13 @@ def test_better_than_equal_and_near_the_oracle(seed):
     assert told["oracle_ratio"] >= 0.8
     assert cuts["oracle"] > cuts["dcaf"] > 0.2
     assert told["random_value_loss"]["dcaf"] > 0.1
+
+
+def test_slates_worth_nothing_are_one_line():
+    nothing = np.zeros((50, 10))
+    made = Pool(COST, nothing, nothing, nothing, nothing)
+    with pytest.raises(DataError, match="no slate is worth anything"):
+        headline(made, {}, 100.0)
 
 
 def test_the_stream_keeps_to_its_budget():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DataError
 from ..ops.concave import concave
 from . import solver
 from .actions import Actions
@@ -181,8 +182,13 @@ def cost_at(curve: Curve, gain: float) -> float:
 
 
 def headline(pool: Pool, curves: Mapping[str, Curve], cost: float) -> dict[str, Any]:
-    """Figures against equal allocation at a cost, as the papers give them."""
+    """Figures against equal allocation at a cost, as the papers give them.
+
+    Raises DataError where that is worth nothing.
+    """
     equal = float(np.interp(cost, *pool.equal()))
+    if not equal > 0:
+        raise DataError("replay: no slate is worth anything; look at [value] and at prices")
     judged = [name for name in curves if name != "random"]
     gains = {name: gain_at(curves[name], cost) / equal - 1 for name in judged}
     cuts = {name: 1 - cost_at(curves[name], equal) / cost for name in judged}
