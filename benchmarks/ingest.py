@@ -3,6 +3,8 @@
 Events are generated into Parquet files in the order of time, as they would arrive, and ingested
 through the ``table`` source: reading, numbering, sorting, both orders, hashing and syncing to disk
 are in the time, making the data and compiling the kernels are not.
+
+    python -m benchmarks.ingest [--events 20000000]
 """
 
 from __future__ import annotations

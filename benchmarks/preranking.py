@@ -31,7 +31,6 @@ import torch
 from rich.console import Console
 
 from benchmarks import _common
-from headrace import pipeline, stepping
 from headrace.bundle import Bundle
 from headrace.cli.steps import Steps
 from headrace.data import Ragged
@@ -41,14 +40,17 @@ from headrace.evaluation.charts_prerank import trade_off
 from headrace.nn.gated import Gated
 from headrace.nn.gates import Costs
 from headrace.nn.pointwise import Pointwise
+from headrace.pipeline import learning
+from headrace.pipeline import train as pipeline
 from headrace.preranking.cold import Cold, every_group
 from headrace.preranking.two_step import TwoStep
 from headrace.preranking.vector import Vector
 from headrace.run import Run
-from headrace.samples import Samples
+from headrace.samples import Drawn, Samples
 from headrace.serving.cascade import Cascade
 from headrace.stages import Plan
 from headrace.training import Trainer
+from headrace.tuning import stepping
 from headrace.tuning.schooling import Schooling
 from headrace.tuning.selection import Trial, checked, compare
 from headrace.tuning.slimming import thinned
@@ -119,8 +121,8 @@ def slimmed(
     assert stack is not None
     after = Costs.multiplications(stack.inputs, model.config.hidden, len(cold.tasks)).full
     model.freeze()
-    rows = pipeline.some(samples.requests("test"), pipeline.VALID_REQUESTS, samples.seed)
-    drawn = pipeline.exposures(samples, rows)
+    rows = learning.some(samples.requests("test"), learning.VALID_REQUESTS, samples.seed)
+    drawn = learning.exposures(samples, rows)
     auc = [auc_of(each, samples, drawn) for each in (cold, model)]
     ms = [yardstick.speed(each).ms for each in (cold, model)]
     return model, {
@@ -133,9 +135,9 @@ def slimmed(
     }
 
 
-def auc_of(model: Pointwise, samples: Samples, drawn: list[pipeline.Drawn]) -> float:
+def auc_of(model: Pointwise, samples: Samples, drawn: list[Drawn]) -> float:
     """Over exposures, each weighted by how many it stands for."""
-    p_NT, label_NT, _, weight_N = pipeline.predict(model, samples, drawn)
+    p_NT, label_NT, _, weight_N = learning.predict(model, samples, drawn)
     return metrics.auc(label_NT[:, -1], p_NT[:, -1], weight_N)
 
 
@@ -218,7 +220,7 @@ def measure(run: Run, given: Any, steps: Steps) -> dict[str, Any]:
         vector, ranker = cascade.preranker, cascade.ranker
         if not isinstance(vector, Pointwise) or not isinstance(ranker, Pointwise):
             raise TypeError("only pointwise models are compared")
-        judge = pipeline.Judge(samples)
+        judge = learning.Judge(samples)
     school = Schooling(samples, app.prerank_training, Trainer(), judge, app.seed)
     config = Cold.Config()
     sizes = checked(given.keep or [], len(every_group(app.schema_, config.history)))

@@ -2,6 +2,8 @@
 
 ``seconds`` is for drawing the world and its events (compilation apart, as it is cached),
 ``write_s`` for turning them into a log on disk; ``headrace simulate`` does both.
+
+    python -m benchmarks.world [--events 20000000] [--items 1000000] [--users 20000]
 """
 
 from __future__ import annotations
