@@ -88,6 +88,21 @@ def test_a_run_stopped_anywhere_continues_bit_for_bit(
     assert_same(run(tmp_path), run(None))
 
 
+def test_ctrl_c_behind_a_running_mean_waits_for_the_step(tmp_path: Path):
+    """Else the step would be taken again over means that it has moved already."""
+    model, passes = hard_model(), iter(range(100))
+    norm = model.mlp[1]
+
+    def press_in_the_fourth(*_: object) -> None:
+        if next(passes) == 3:
+            press_ctrl_c()
+
+    norm.register_forward_hook(press_in_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, TinyBatches(), HARD, validate=click_accuracy, checkpoint_dir=tmp_path)
+    assert_same(run(tmp_path), run(None))
+
+
 @pytest.mark.parametrize(
     ("optimizer", "table_optimizer"),
     [("adamw", "rowwise_adagrad"), ("adagrad", "sparse_adam"), ("sgd", "sgd")],

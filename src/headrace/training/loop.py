@@ -163,13 +163,12 @@ class _Run:
                     self._save()
 
     def _step(self, batch: Batch, epoch: int) -> None:
-        step = self.history.steps
-        seed(self.config.seed, step, self.group.rank)
-        loss = self._backward(self._on_device(self.group.share(batch)))
-        norm = self.optimizer.clip(self.config.clip_norm)
-        self._check_finite(loss, norm, epoch)
-        rate = self.config.rate(step, epoch)
-        with uninterrupted():
+        step, rate = self.history.steps, self.config.rate(self.history.steps, epoch)
+        with uninterrupted():  # the forward pass moves running means: half a step cannot be undone
+            seed(self.config.seed, step, self.group.rank)
+            loss = self._backward(self._on_device(self.group.share(batch)))
+            norm = self.optimizer.clip(self.config.clip_norm)
+            self._check_finite(loss, norm, epoch)
             self.optimizer.step(rate)
             self.history.loss.append(sum(loss.values()))
             self.history.samples += len(batch.candidates)
