@@ -9,6 +9,7 @@ batch. Softmaxes over the batch join in through ``nn.losses.gather_rows``. Batch
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -129,6 +130,9 @@ def join() -> Generator[Group]:
     if not dist.is_torchelastic_launched():
         yield ALONE
         return
+    # Its functions keep the group there is at import as their default: imported later, as by an
+    # optimizer, they would keep gloo's threads into the interpreter's end, which may then abort.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("gloo")
     try:
         yield Group(dist.get_rank(), dist.get_world_size())
