@@ -4,21 +4,12 @@ import pytest
 
 from headrace.allocation.controller import Controller
 from headrace.stages import Status
-
-
-class Hand:
-    """A clock turned by hand."""
-
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
+from tests.allocation.planted import Hand
 
 
 @pytest.fixture
 def clock():
-    return Hand()
+    return Hand(100.0)
 
 
 def made(clock, **settings):

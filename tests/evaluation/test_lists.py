@@ -26,7 +26,7 @@ def split(requests):
     return (pack(rows) for rows in zip(*requests, strict=True))
 
 
-def same(got, want):
+def assert_same(got, want):
     np.testing.assert_allclose(got, np.array([math.nan if w is None else w for w in want]))
 
 
@@ -45,15 +45,15 @@ def test_measures_of_a_list(requests, k):
     def each(measure):
         return [measure(found, true) if true else None for found, true in rows]
 
-    same(matches.recall(k), each(lambda f, t: len(set(f[:k]) & t) / len(t)))
-    same(matches.ndcg(k), each(lambda f, t: slow_ndcg(f, t, k)))
-    same(matches.hit(k), each(lambda f, t: float(bool(set(f[:k]) & t))))
-    same(
+    assert_same(matches.recall(k), each(lambda f, t: len(set(f[:k]) & t) / len(t)))
+    assert_same(matches.ndcg(k), each(lambda f, t: slow_ndcg(f, t, k)))
+    assert_same(matches.hit(k), each(lambda f, t: float(bool(set(f[:k]) & t))))
+    assert_same(
         matches.reciprocal_rank(k),
         each(lambda f, t: next((1 / (i + 1) for i, x in enumerate(f[:k]) if x in t), 0)),
     )
     prices = np.array([price[item] for found, _ in rows for item in found])
-    same(matches.value(prices, k), each(lambda f, t: sum(price[x] for x in f[:k] if x in t)))
+    assert_same(matches.value(prices, k), each(lambda f, t: sum(price[x] for x in f[:k] if x in t)))
 
 
 def test_a_repeated_item_hits_once():
@@ -78,7 +78,7 @@ def test_agreement_of_pre_ranker_and_ranker(requests):
             early = sorted(range(len(row)), key=lambda i: -row[i][0])[:m]
             best = sorted(range(len(row)), key=lambda i: -row[i][1])[:3]
             want.append(len(set(early) & set(best)) / len(best) if best else None)
-        same(got.recall(m), want)
+        assert_same(got.recall(m), want)
 
 
 def test_agreement_with_itself_is_whole_from_the_cut_on():
@@ -101,8 +101,8 @@ def test_overlap_and_exclusive_hits_of_channels(requests):
             pairs = list(zip(left, right, strict=True))
             jaccard = [len(x & y) / len(x | y) for x, y in pairs if x | y]
             share = [len(x & y) / len(x) for x, y in pairs if x]
-            same(got["jaccard"][a][b], [np.mean(jaccard)] if jaccard else [None])
-            same(got["share"][a][b], [np.mean(share)] if share else [None])
+            assert_same(got["jaccard"][a][b], [np.mean(jaccard)] if jaccard else [None])
+            assert_same(got["share"][a][b], [np.mean(share)] if share else [None])
     for c, name in enumerate("abc"):
         rows = zip(*sets, strict=True)
         alone = [
@@ -115,7 +115,7 @@ def test_overlap_and_exclusive_hits_of_channels(requests):
         exclusive = lists.exclusive(channels, truth)[name]
         assert exclusive.hits == sum(hits for hits, _ in alone)
         shares = [hits / size for hits, size in alone if size]
-        same(exclusive.recall, [np.mean(shares)] if shares else [None])
+        assert_same(exclusive.recall, [np.mean(shares)] if shares else [None])
 
 
 def test_coverage_counts_distinct_items_at_the_top():

@@ -10,7 +10,6 @@ from headrace.allocation.actions import Actions, grid
 from headrace.data import Candidates, Ragged
 from headrace.errors import DataError
 from headrace.evaluation import replay
-from headrace.serving.wire import Ask
 from headrace.stages import Plan
 from tests.serving import shop
 
@@ -19,10 +18,7 @@ WIDE = {**shop.QUOTA, "own": 25, "popular": 25, "retrieval": 25, "preranking": 2
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
-    log = shop.write(tmp_path_factory.mktemp("shop"))
-    service = shop.service(log)
-    readings, store = service.reader.read([Ask(user=f"u{n}") for n in range(shop.USERS)])
-    return service.shelf.cascade, service.requests(readings, store), store
+    return shop.asked(tmp_path_factory.mktemp("shop"))
 
 
 def plans():

@@ -20,6 +20,7 @@ from headrace.serving.blend import Blend
 from headrace.serving.cascade import Cascade
 from headrace.serving.service import CHANGES, Service
 from headrace.serving.shelf import KIND
+from headrace.serving.wire import Ask
 from headrace.value import Value
 
 DAY_MS = 86_400_000
@@ -186,6 +187,13 @@ def cascade(log, formula="p_buy + 0.001 * p_view * bid"):
 
 def store_in(log, folder, *, writable=True):
     return LocalStore.Config(map_mb=64).build(log, folder, 200, writable=writable)
+
+
+def asked(folder):
+    """A cascade, a request of every user, and the store that they were made from."""
+    made = service(write(folder))
+    readings, store = made.reader.read([Ask(user=f"u{n}") for n in range(USERS)])
+    return made.shelf.cascade, made.requests(readings, store), store
 
 
 def service(log, folder=None, formula="p_buy + 0.001 * p_view * bid", **settings):

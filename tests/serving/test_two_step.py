@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from headrace.serving.wire import Ask
 from headrace.stages import Narrowing, Plan
 from tests.serving import shop
 
@@ -31,10 +30,7 @@ class Steps(shop.ByItem):
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
-    log = shop.write(tmp_path_factory.mktemp("shop"))
-    service = shop.service(log)
-    readings, store = service.reader.read([Ask(user=f"u{n}") for n in range(shop.USERS)])
-    return service.shelf.cascade, service.requests(readings, store), store
+    return shop.asked(tmp_path_factory.mktemp("shop"))
 
 
 @pytest.mark.parametrize("keep", [1, 5, 100])

@@ -26,6 +26,7 @@ _EXPONENT = 0x7F800000
 _WORST = -_EXPONENT  # minus infinity
 _MAGNITUDE = 0x7FFFFFFF
 _HIDDEN, _NEW = 2, 1
+_SEEN, _KNOWN, _FRESH = 0, 1, 2  # what a visit finds
 _AHEAD = 8  # nodes whose links are asked for before they are needed
 
 
@@ -128,14 +129,11 @@ def expand(
                 i = row_W[k]
                 if i < 0:
                     break
-                at, bit = i >> 3, np.uint8(1 << (i & 7))
-                if visited_W[at] & bit:
-                    continue
-                visited_W[at] |= bit
-                if scored_W[at] & bit:
+                met = _visit(visited_W, scored_W, i)
+                if met == _KNOWN:
                     known[num_known] = _key(memory_BM[b, above_I[i]], i, shown_W)
                     num_known += 1
-                else:
+                elif met == _FRESH:
                     fresh[num_fresh] = i
                     num_fresh += 1
         fresh_offsets[b + 1], known_offsets[b + 1] = num_fresh, num_known
@@ -163,18 +161,25 @@ def plant(
             i = item_S[s]
             if i < 0 or i >= len(above_I):
                 continue
-            at, bit = i >> 3, np.uint8(1 << (i & 7))
-            if visited_BW[b, at] & bit:
-                continue
-            visited_BW[b, at] |= bit
-            if scored_BW[b, at] & bit:
+            met = _visit(visited_BW[b], scored_BW[b], i)
+            if met == _KNOWN:
                 known[num_known] = _key(memory_BM[b, above_I[i]], i, shown_W)
                 num_known += 1
-            else:
+            elif met == _FRESH:
                 fresh[num_fresh] = i
                 num_fresh += 1
         fresh_offsets[b + 1], known_offsets[b + 1] = num_fresh, num_known
     return fresh[:num_fresh], fresh_offsets, known[:num_known], known_offsets
+
+
+@njit(cache=True, nogil=True)
+def _visit(visited_W: Array, scored_W: Array, i: int) -> int:
+    """Mark a node; whether it was marked before, or has a score already, or is new."""
+    at, bit = i >> 3, np.uint8(1 << (i & 7))
+    if visited_W[at] & bit:
+        return _SEEN
+    visited_W[at] |= bit
+    return _KNOWN if scored_W[at] & bit else _FRESH
 
 
 @njit(cache=True, nogil=True)

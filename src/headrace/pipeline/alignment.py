@@ -24,6 +24,7 @@ from ..serving.cascade import Cascade
 from ..stages import Plan
 from ..training import Trainer
 from ..training.loop import Batches, Validate
+from .learning import labelled
 
 Array = NDArray[Any]
 CHUNK = 64  # requests put in order at a time
@@ -172,12 +173,5 @@ def learn_order(
     if isinstance(model, LambdaCascade):
         model.grow(lists.every())
         return
-    labelled = samples.ranking(
-        "train",
-        scoring.requests_per_batch,
-        hits=model.reads_hits,
-        sequences=model.reads_sequences,
-    )
-    model.prepare(labelled)
-    batches = Alternating(labelled, lists)
+    batches = Alternating(labelled(model, scoring, samples), lists)
     trainer.fit(model, batches, scoring.training, name="preranking", validate=validate)

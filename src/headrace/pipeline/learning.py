@@ -14,6 +14,7 @@ from ..calibration import Calibration
 from ..evaluation import metrics
 from ..nn.pointwise import Pointwise
 from ..samples import Drawn, Part, Samples
+from ..samples.batches import RankingBatches
 from ..training import Trainer
 
 Array = NDArray[Any]
@@ -30,6 +31,12 @@ def learn(
     name: str,
 ) -> None:
     """Train a pre-ranker or ranker in place, judged on the validation period."""
+    batches = labelled(model, settings, samples)
+    trainer.fit(model, batches, settings.training, name=name, validate=judge)
+
+
+def labelled(model: Pointwise, settings: Scoring, samples: Samples) -> RankingBatches:
+    """The training batches of what a model reads, for which it is prepared."""
     batches = samples.ranking(
         "train",
         settings.requests_per_batch,
@@ -37,7 +44,7 @@ def learn(
         sequences=model.reads_sequences,
     )
     model.prepare(batches)
-    trainer.fit(model, batches, settings.training, name=name, validate=judge)
+    return batches
 
 
 class Judge:

@@ -50,11 +50,7 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
     with step("samples"):
         samples = run.samples()
         value = Value(app.value, app.samples.tasks, tuple(samples.space.catalogue.columns))
-    channels: dict[str, Retriever] = {}
-    for name, settings in app.retrieval.items():
-        with step(name):
-            channel = settings.build(samples.space)
-            channels[name] = channel.fit(samples, name, trainer)
+    channels = _fit_channels(app, samples, trainer, step)
     with step("merge"):
         passes = explore(channels, samples, app.allocation.quota)
         merge = Merge.fit([(each.found, each.truth) for each in passes], app.seed)
@@ -62,17 +58,12 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
     config: PreRankerConfig = app.preranking
     torch.manual_seed(app.seed)
     preranker: Pointwise = config.build(samples.space, app.samples.tasks)
-    aligned = isinstance(config, RankedConfig)
-    taught = aligned or config.distill is not None  # by the ranker, hence after it
+    # what the ranker teaches learns after it
+    taught = isinstance(config, RankedConfig) or config.distill is not None
     if not taught:
         with step("preranking"):
             learn(preranker, app.prerank_training, samples, trainer, judge, "preranking")
-    rankers: dict[str, Pointwise] = {}
-    for name, settings in {"ranking": app.ranking, **app.compare}.items():
-        with step(name):
-            torch.manual_seed(app.seed)
-            rankers[name] = settings.build(samples.space, app.samples.tasks)
-            learn(rankers[name], app.rank_training, samples, trainer, judge, name)
+    rankers = _learn_rankers(app, samples, trainer, judge, step)
     with step("calibration"):
         calibrations = {name: judge.calibrate(model) for name, model in rankers.items()}
     with step("cascade"):
@@ -92,17 +83,10 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
         )
     if taught:
         with step("preranking"):
-            if aligned:
-                learn_order(preranker, cascade, app, samples, trainer, judge)
-            else:
-                find = partial(retrieve_merged, channels, merge, app.allocation.quota)
-                Teaching.prepared(
-                    app, samples, trainer, judge, lambda: rankers["ranking"], find
-                ).learn(preranker, "preranking")
+            _teach(preranker, rankers["ranking"], cascade, app, samples, trainer, judge)
     with step("blending"):
         preranker.freeze()
-        cascade = replace(cascade, preranker=preranker)
-        cascade = fit_blends(cascade, passes, samples, app)
+        cascade = fit_blends(replace(cascade, preranker=preranker), passes, samples, app)
     with step("recount"):
         for name, channel in channels.items():
             if isinstance(channel, Recountable):
@@ -116,6 +100,44 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
         calibrations=calibrations,
         blends={"preranking": cascade.preranking_blend, "ranking": cascade.ranking_blend},
     )
+
+
+def _fit_channels(app: App, samples: Samples, trainer: Trainer, step: Step) -> dict[str, Retriever]:
+    channels: dict[str, Retriever] = {}
+    for name, settings in app.retrieval.items():
+        with step(name):
+            channels[name] = settings.build(samples.space).fit(samples, name, trainer)
+    return channels
+
+
+def _learn_rankers(
+    app: App, samples: Samples, trainer: Trainer, judge: Judge, step: Step
+) -> dict[str, Pointwise]:
+    rankers: dict[str, Pointwise] = {}
+    for name, settings in {"ranking": app.ranking, **app.compare}.items():
+        with step(name):
+            torch.manual_seed(app.seed)
+            rankers[name] = settings.build(samples.space, app.samples.tasks)
+            learn(rankers[name], app.rank_training, samples, trainer, judge, name)
+    return rankers
+
+
+def _teach(
+    preranker: Pointwise,
+    ranker: Pointwise,
+    cascade: Cascade,
+    app: App,
+    samples: Samples,
+    trainer: Trainer,
+    judge: Judge,
+) -> None:
+    """Train a pre-ranker on the ranker's order or on its scores, whichever it is for."""
+    if isinstance(app.preranking, RankedConfig):
+        learn_order(preranker, cascade, app, samples, trainer, judge)
+        return
+    find = partial(retrieve_merged, cascade.channels, cascade.merge, app.allocation.quota)
+    teaching = Teaching.prepared(app, samples, trainer, judge, lambda: ranker, find)
+    teaching.learn(preranker, "preranking")
 
 
 def save(run: Run, trainer: Trainer, parts: Parts, seconds: Mapping[str, float]) -> Bundle:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, Self, final
+from typing import Literal, Self, TypeVar, final
 
 import torch
 from pydantic import Field, model_validator
@@ -32,6 +32,7 @@ from ..nn.pointwise import Pointwise
 from ..samples.taught import TEACHER, UNLABELLED
 from .optim import DecaysTables, ShrinksTables
 
+T = TypeVar("T")
 Scheme = Literal["md", "pfd", "pfd_md", "lupi"]
 SURE = 1e-6  # how near to 0 or 1 a logged probability may be
 
@@ -168,31 +169,25 @@ class Distilled(nn.Module):
 
     def table_decay(self) -> Mapping[str, tuple[float, Tensor]]:
         """What the models in training ask for (``optim.DecaysTables``)."""
-        return {
-            f"{prefix}.{name}": asked
-            for prefix, model in self._learning()
-            if isinstance(model, DecaysTables)
-            for name, asked in model.table_decay().items()
-            if self._owns(prefix, name)
-        }
+        models = self._learning()
+        return self._owned({p: m.table_decay() for p, m in models if isinstance(m, DecaysTables)})
 
     def table_shrinkage(self) -> Mapping[str, tuple[float, float]]:
         """What the models in training ask for (``optim.ShrinksTables``)."""
-        return {
-            f"{prefix}.{name}": asked
-            for prefix, model in self._learning()
-            if isinstance(model, ShrinksTables)
-            for name, asked in model.table_shrinkage().items()
-            if self._owns(prefix, name)
-        }
+        models = self._learning()
+        return self._owned(
+            {p: m.table_shrinkage() for p, m in models if isinstance(m, ShrinksTables)}
+        )
 
     def _learning(self) -> list[tuple[str, Pointwise]]:
         teacher = [] if self.joint is None else [("joint", self.joint)]
         return [("student", self.student), *teacher]
 
-    def _owns(self, prefix: str, name: str) -> bool:
-        """Whether a parameter is listed under this name: shared ones are the student's."""
-        return f"{prefix}.{name}" in dict(self.named_parameters())
+    def _owned(self, asked: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
+        """By full names, of the parameters listed under these: shared ones are the student's."""
+        listed = dict(self.named_parameters())
+        every = {f"{p}.{name}": what for p, some in asked.items() for name, what in some.items()}
+        return {name: what for name, what in every.items() if name in listed}
 
 
 def _weighted(batch: Batch, unlabelled: Tensor | float) -> Batch:

@@ -10,71 +10,30 @@ import torch
 
 from headrace.allocation.actions import Actions
 from headrace.allocation.features import Describer
-from headrace.allocation.logged import Logged, statistics
+from headrace.allocation.logged import Logged
 from headrace.allocation.model import Model
 from headrace.allocation.policies.dcaf import Dcaf
-from headrace.allocation.window import Rate, Window, budget_share
 from headrace.config import Config, Kinds, parse
-from headrace.data import Candidates, Ragged, Requests
+from headrace.data import Candidates, Ragged
 from headrace.errors import ConfigError, DataError
 from headrace.stages import Statistics, Status, Trace
-
-QUOTA = {"popular": 40, "tower": 40, "retrieval": 60, "preranking": 20, "reranking": 5}
-CHANNELS = ("popular", "tower")
-COST = np.array([1.0, 2.0, 4.0, 8.0])
-PLANS = [
-    {**QUOTA, "tower": 0, "preranking": 5},
-    {**QUOTA, "tower": 0, "preranking": 20},
-    {**QUOTA, "preranking": 20},
-    {**QUOTA, "preranking": 60},
-]
-
-
-class Hand:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-def requests(worth):
-    """Requests whose worth stands in a column."""
-    size = len(worth)
-    zero = torch.zeros(size, dtype=torch.int64)
-    empty = Ragged(zero[:0], torch.zeros(size + 1, dtype=torch.int64))
-    return Requests(zero, zero + 1_700_000_000_000, {"rank": torch.as_tensor(worth)}, zero, empty)
-
-
-def worths(size, seed=0):
-    return np.random.default_rng(seed).integers(0, 100, size)
-
-
-def told(worth):
-    """Pre-ranking tells a tenth of the worth of each of ten candidates."""
-    return Ragged.of([torch.full((30,), 0.1 * float(w)) for w in worth])
-
-
-def logged(size=3000):
-    """What is known beforehand is the worth up to a factor; pre-ranking tells it all."""
-    seen = worths(size)
-    worth = seen * np.random.default_rng(7).uniform(0.2, 1.8, size)
-    gain = worth[:, None] * (1 - np.exp(-0.4 * COST))
-    stats = statistics(told(worth))
-    return Logged(
-        Describer("", ("rank",))(requests(seen)),
-        np.stack([stats, stats], axis=1),
-        gain,
-        gain,
-        np.arange(size),
-        np.arange(size),
-    )
+from tests.allocation.planted import (
+    CHANNELS,
+    COST,
+    PLANS,
+    QUOTA,
+    Hand,
+    fitted,
+    logged,
+    requests,
+    told,
+    worths,
+)
 
 
 @pytest.fixture(scope="module")
 def model():
-    actions = Actions.of(PLANS, COST, COST)
-    return Model.fit(actions, Describer("", ("rank",)), logged())
+    return fitted()
 
 
 def made(model, clock=None, **settings):
@@ -235,13 +194,6 @@ def test_an_operator_can_hold_the_price(model, tmp_path):
     assert allocator.plan(requests([99])).note["action"].tolist() == [3]
 
 
-def test_a_model_comes_back_from_disk(model, tmp_path):
-    model.write(tmp_path)
-    again = Model.read(tmp_path, CHANNELS)
-    asked = requests(worths(5))
-    assert np.array_equal(model.expect(asked)[1], again.expect(asked)[1])
-
-
 def test_missing_damaged_and_foreign_models(model, tmp_path):
     with pytest.raises(DataError, match="headrace allocate profile"):
         made(model).restore(tmp_path, CHANNELS)
@@ -261,68 +213,6 @@ def test_missing_damaged_and_foreign_models(model, tmp_path):
         path.write_bytes(torn)
         with pytest.raises(DataError, match="damaged model"):
             made(model).restore(tmp_path, CHANNELS)
-
-
-def test_a_replay_comes_back_or_says_what_is_wrong(tmp_path):
-    path = tmp_path / "replay.npz"
-    with pytest.raises(DataError, match="run `headrace allocate replay` first"):
-        Logged.read(path)
-    logged(20).write(path)
-    assert np.array_equal(Logged.read(path).gain_NJ, logged(20).gain_NJ)
-    whole = path.read_bytes()
-    for torn in (b"no", b"", whole[: len(whole) // 2]):
-        path.write_bytes(torn)
-        with pytest.raises(DataError, match=r"no replay \(.*\); replay again"):
-            Logged.read(path)
-
-
-def test_gains_that_are_no_numbers_are_refused():
-    bad, actions = logged(10), Actions.of(PLANS, COST, COST)
-    bad.gain_NJ[3, 1] = np.nan
-    with pytest.raises(DataError, match="value formula"):
-        Model.fit(actions, Describer("", ("rank",)), bad)
-    with pytest.raises(DataError, match="no requests"):
-        Model.fit(actions, Describer("", ("rank",)), bad.take(np.arange(0)))
-
-
-def test_rates_and_clocks_that_go_backwards():
-    clock = Hand()
-    rate = Rate(clock)
-    assert rate.per_s == 0
-    for _ in range(300):
-        clock.now += 0.1
-        rate.add(2)
-    assert rate.per_s == pytest.approx(20, rel=0.02)
-    clock.now -= 1000
-    rate.add(1)
-    for _ in range(100):
-        clock.now += 0.1
-        rate.add(1)
-    assert rate.per_s == pytest.approx(10, rel=0.15)
-
-
-def test_the_rate_after_a_night_is_that_of_the_rush():
-    clock = Hand()
-    rate = Rate(clock)
-    clock.now += 8 * 3600
-    for _ in range(900):
-        clock.now += 0.01
-        rate.add(1)
-    assert rate.per_s == pytest.approx(100, rel=0.15)  # three half-lives
-
-
-def test_a_window_of_few_or_none_and_one_action():
-    nothing = Window(np.zeros((0, 2)), np.array([1.0, 2.0]), 100)
-    assert nothing.price(1.5, np.ones(2, bool)) == 0 and len(nothing) == 0
-    one = Window(np.ones((500, 1)), np.array([3.0]), 200)
-    assert len(one) == 200 and one.price(0.0, np.ones(1, bool)) == 0
-
-
-def test_budget_through_the_day():
-    profile = (0.5, 1.0, 2.0)
-    hours = [budget_share(profile, h * 3_600_000) for h in (0, 7, 8, 15, 16, 23)]
-    assert hours == [0.5, 0.5, 1.0, 1.0, 2.0, 2.0]
-    assert budget_share((), 5) == 1.0
 
 
 def test_a_part_of_the_day_without_a_budget_is_served_at_the_floor(model):
@@ -361,12 +251,6 @@ def test_no_requests_and_one_action(model):
     plan = alone.plan(requests([1, 50, 99]))
     assert plan.note["action"].tolist() == [0] * 3
     assert plan.note["propensity"].tolist() == [1.0] * 3
-
-
-def test_describer_names_a_wrong_sequence():
-    with pytest.raises(ConfigError, match=r"allocation\.history: no sequence 'x'"):
-        Describer.of(requests([1]), "x")
-    assert Describer.of(requests([1]), "").names == ("utc_hour", "utc_weekday", "rank")
 
 
 class File(Config):
