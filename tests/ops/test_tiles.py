@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from headrace.ops.tiles import LANES, add_product, add_product_of_turned
+from headrace.ops.lanes import LANES
+from headrace.ops.tiles import add_product, add_product_of_turned
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

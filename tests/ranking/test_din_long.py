@@ -4,7 +4,7 @@ import torch
 
 from headrace.data import Ragged
 from headrace.nn.target_attention import TargetAttention
-from headrace.ops.tiles import LANES
+from headrace.ops.lanes import LANES
 
 
 def kept_bytes(candidates: int, length: int) -> int:

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from . import attention_score_kernels as kernels
 from .attention_score_kernels import Lifetime, Unit
+from .lanes import LANES
 from .parallel import spread
-from .tiles import LANES
 
 Array = NDArray[Any]
 SHARE = 768  # items that make a thread worth while

@@ -17,6 +17,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .rows import add_scaled, dot
+
 Array = NDArray[Any]
 
 
@@ -116,7 +118,7 @@ def shrink_rows_reference(
 
 @njit(cache=True, nogil=True)
 def _sum_rows(row_N: Array, value_ND: Array, slot_R: Array, row_K: Array, sum_KD: Array) -> int:
-    width, k = value_ND.shape[1], 0
+    width, one, k = value_ND.shape[1], value_ND.dtype.type(1), 0
     for n in range(row_N.shape[0]):
         row = row_N[n]
         at = slot_R[row]
@@ -128,8 +130,7 @@ def _sum_rows(row_N: Array, value_ND: Array, slot_R: Array, row_K: Array, sum_KD
             for d in range(width):
                 sum_KD[at, d] = value_ND[n, d]
         else:
-            for d in range(width):
-                sum_KD[at, d] += value_ND[n, d]
+            add_scaled(one, value_ND, n * width, sum_KD, at * width, width)
     for i in range(k):
         slot_R[row_K[i]] = -1
     return k
@@ -137,26 +138,21 @@ def _sum_rows(row_N: Array, value_ND: Array, slot_R: Array, row_K: Array, sum_KD
 
 @njit(cache=True, nogil=True)
 def _add_rows(row_N: Array, value_ND: Array, sum_UD: Array) -> None:
+    width, one = value_ND.shape[1], value_ND.dtype.type(1)
     for n in range(row_N.shape[0]):
-        row = row_N[n]
-        for d in range(value_ND.shape[1]):
-            sum_UD[row, d] += value_ND[n, d]
+        add_scaled(one, value_ND, n * width, sum_UD, row_N[n] * width, width)
 
 
 @njit(cache=True, nogil=True)
 def _rowwise_adagrad(
     weight_RD: Array, total_R: Array, row_K: Array, grad_KD: Array, rate: float, eps: float
 ) -> None:
-    width = grad_KD.shape[1]
+    width, kind = grad_KD.shape[1], grad_KD.dtype.type
     for k in range(row_K.shape[0]):
         row = row_K[k]
-        square = 0.0
-        for d in range(width):
-            square += grad_KD[k, d] * grad_KD[k, d]
-        total_R[row] += square / width
-        scale = rate / (np.sqrt(total_R[row]) + eps)
-        for d in range(width):
-            weight_RD[row, d] -= scale * grad_KD[k, d]
+        total_R[row] += dot(grad_KD, k * width, grad_KD, k * width, width) / width
+        scale = kind(-rate / (np.sqrt(total_R[row]) + eps))
+        add_scaled(scale, grad_KD, k * width, weight_RD, row * width, width)
 
 
 @njit(cache=True, nogil=True)

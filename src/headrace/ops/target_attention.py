@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from . import ragged
 from . import target_attention_kernels as kernels
-from .tiles import LANES
+from .lanes import LANES
 
 Norm = Literal["none", "sqrt", "softmax"]
 Array = NDArray[Any]
@@ -134,19 +134,28 @@ def _padded(x: Tensor, *, rows: int = 1, columns: int = 1) -> Tensor:
 
 
 def _widths(layers: tuple[Layer, ...]) -> list[int]:
-    every = [layer.weight_KH.shape[1] for layer in layers] + [1]
+    """Of the hidden layers."""
+    every = [layer.weight_KH.shape[1] for layer in layers]
     return [width + -width % LANES for width in every]
 
 
 def _flat(layers: tuple[Layer, ...]) -> list[Tensor]:
-    """Slopes, matrices and biases of all layers, padded, each kind end to end."""
+    """Slopes, matrices and biases of the layers, padded, each kind end to end; then the last."""
+    *inner, last = layers
     slopes = [
         x.bias_K.new_zeros(x.weight_KH.shape[1]) if x.slope_H is None else x.slope_H for x in layers
     ]
+    nothing = last.bias_K[:0]
     return [
         torch.cat([_padded(x.unsqueeze(0), columns=LANES).flatten() for x in slopes]),
-        torch.cat([_padded(x.weight_KH, rows=LANES, columns=LANES).flatten() for x in layers]),
-        torch.cat([_padded(x.bias_K.unsqueeze(0), columns=LANES).flatten() for x in layers]),
+        torch.cat(
+            [nothing, *(_padded(x.weight_KH, rows=LANES, columns=LANES).flatten() for x in inner)]
+        ),
+        torch.cat(
+            [nothing, *(_padded(x.bias_K.unsqueeze(0), columns=LANES).flatten() for x in inner)]
+        ),
+        _padded(last.weight_KH, columns=LANES).flatten(),
+        last.bias_K,
     ]
 
 
@@ -159,29 +168,33 @@ class _Attend(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
         unit = _unit(plan, inputs)
         interest_NX = torch.zeros_like(inputs[0], memory_format=torch.contiguous_format)
-        out, softmax = interest_NX.numpy(), plan[0] == "softmax"
+        out, softmax = interest_NX.view(-1).numpy(), plan[0] == "softmax"
         spans = _spans(plan[1], torch.get_num_threads())
-        _each(lambda span: kernels.forward(unit, softmax, *span, out), spans)
+        _each(
+            lambda span: kernels.forward(unit, _room(unit, span, False), softmax, *span, out), spans
+        )
         return interest_NX
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         inputs: tuple[Tensor, ...] = ctx.saved_tensors
         unit, softmax = _unit(ctx.plan, inputs), ctx.plan[0] == "softmax"
-        of = grad_outputs[0].contiguous().numpy()
-        grads = [np.zeros(x.shape, of.dtype) for x in inputs]
+        of = grad_outputs[0].contiguous().view(-1).numpy()
+        grads = [np.zeros(x.numel(), of.dtype) for x in inputs]
         spans = _spans(ctx.plan[1], torch.get_num_threads())
 
         def work(span: Span) -> list[Array]:
             """Of the weights each thread has gradients of its own, the rest it shares with none."""
             own = [np.zeros_like(x) for x in grads[3:]]
-            kernels.backward(unit, softmax, *span, of, kernels.Grads(*grads[:3], *own))
+            room, into = _room(unit, span, softmax), kernels.Grads(*grads[:3], *own)
+            kernels.backward(unit, room, softmax, *span, of, into)
             return own
 
         for own in _each(work, spans):
             for total, part in zip(grads[3:], own, strict=True):
                 total += part
-        return None, *(torch.from_numpy(x) for x in grads)
+        pairs = zip(grads, inputs, strict=True)
+        return None, *(torch.from_numpy(grad).view_as(x) for grad, x in pairs)
 
 
 def _each(work: Callable[[Span], T], spans: list[Span]) -> list[T]:
@@ -197,8 +210,15 @@ def _unit(plan: tuple[Norm, Rows, Tensor, list[int]], inputs: tuple[Tensor, ...]
     weight = inputs[6].detach()
     parts = weight.split([a * b for a, b in pairwise(widths)])
     turned = [x.view(b, a).T.flatten() for x, (a, b) in zip(parts, pairwise(widths), strict=True)]
-    columns = (*rows, scale_N, torch.tensor(widths), *inputs, torch.cat(turned))
-    return kernels.Unit._make(x.detach().contiguous().numpy() for x in columns)
+    turns = torch.cat([weight[:0], *turned]), inputs[3].T, inputs[4].T
+    columns = (*rows, scale_N, torch.tensor(widths), *inputs, *turns)
+    return kernels.Unit._make(x.detach().contiguous().view(-1).numpy() for x in columns)
+
+
+def _room(unit: kernels.Unit, span: Span, whole: bool) -> kernels.Room:
+    """Room for the candidates of a span, for all events of any of them at once if need be."""
+    longest = int(unit.length_N[slice(*span)].max(initial=1))
+    return kernels.room(unit, longest if whole else kernels.BLOCK, longest)
 
 
 def _spans(rows: Rows, threads: int) -> list[Span]:

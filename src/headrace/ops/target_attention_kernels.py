@@ -1,9 +1,12 @@
 """Target attention of one candidate after the other, forth and back; see ``target_attention``.
 
-What lies between a candidate's events and its interest stays in the cache: that of one history.
+What lies between a candidate's events and its interest stays in the near caches: that of some
+events at a time, but where a softmax needs the scores of all of them before the first gradient.
 
   X  width of an event with its sides    H  width of a hidden layer; both multiples of ``LANES``
-  J  hidden layers, the score as the last one    L  events of the candidate
+  J  hidden layers    L  events of the candidate, or some of them
+
+All arrays are flat: rows are named by where they begin, as in ``tiles``.
 """
 
 from __future__ import annotations
@@ -14,238 +17,316 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .tiles import add_product, add_product_of_turned
+from .lanes import LANES, lent
+from .rows import add_multiplied, add_scaled, dot, rectify, rectify_backward
+from .tiles import put_product
 
 Array = NDArray[Any]
 FAST = {"contract", "reassoc", "nsz", "arcp"}  # not nnan, ninf: a NaN must stay one
+BLOCK = 128  # events whose layers stay in the second cache at the latest
 
 
 class Unit(NamedTuple):
-    """What is read; the first layer is ``q A + k (B + diag(q) C)``. Column 0 of the last scores."""
+    """What is read; the first layer is ``q A + k (B + diag(q) C)``."""
 
     start_N: Array  # int64, each candidate's first event
     length_N: Array  # int64, and how many it has
     scale_N: Array  # its scores are multiplied by
     width_J: Array  # int64
-    target_NX: Array
-    query_NH: Array  # q A and the bias
-    event_EX: Array
-    fixed_XH: Array  # B
-    product_XH: Array  # C
-    slope: Array  # of PReLU before each layer but the first, end to end
-    weight: Array  # (to, from) of each layer but the first, end to end
+    target: Array  # (N, X)
+    query: Array  # (N, H), q A and the bias
+    event: Array  # (E, X)
+    fixed: Array  # (X, H), B
+    product: Array  # (X, H), C
+    slope: Array  # of PReLU behind each hidden layer, end to end
+    weight: Array  # (to, from) between hidden layers, end to end
     bias: Array  # end to end
+    last: Array  # (H,), from the last hidden layer to the score
+    last_bias: Array  # (1,)
     turned: Array  # ``weight``, each layer transposed
+    fixed_turned: Array  # (H, X)
+    product_turned: Array  # (H, X)
 
 
 class Grads(NamedTuple):
     """Gradients of what is learnt, added to what is there."""
 
-    target_NX: Array
-    query_NH: Array
-    event_EX: Array
-    fixed_XH: Array
-    product_XH: Array
+    target: Array
+    query: Array
+    event: Array
+    fixed: Array
+    product: Array
     slope: Array
     weight: Array
     bias: Array
+    last: Array
+    last_bias: Array
+
+
+class Room(NamedTuple):
+    """Room to work in, for some events at a time and all of a candidate's scores."""
+
+    before: Array  # what goes into each activation
+    after: Array  # and what comes out
+    spare: Array  # a layer
+    score_L: Array
+    of_score_L: Array
+    folded: Array  # (X, H), the first layer of a candidate
+    turned: Array  # (H, X)
+    of_folded: Array  # (X, H)
+    one: Array  # as many as there are events
+    zero: Array  # a row
+
+
+def room(unit: Unit, block: int, longest: int) -> Room:
+    """For ``block`` events at a time of candidates with up to ``longest``."""
+    total, widest, size = block * unit.width_J.sum(), unit.width_J.max(), len(unit.fixed)
+    sizes = total, total, block * widest, longest, longest, size, size, size
+    kind = unit.scale_N.dtype
+    rooms = (np.empty(n, kind) for n in sizes)
+    return Room._make((*rooms, np.ones(block, kind), np.zeros(widest, kind)))
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def forward(unit: Unit, softmax: bool, first: int, last: int, interest_NX: Array) -> None:
-    """Interests of the candidates from ``first`` to ``last``; they are zeros before."""
-    before, after, _ = _scratch(unit, first, last)
-    folded_XH = np.empty_like(unit.fixed_XH)
-    weight_L = np.empty(_longest(unit, first, last), unit.scale_N.dtype)
-    for n in range(first, last):
-        size, start = unit.length_N[n], unit.start_N[n]
-        score_LH = _score(unit, n, folded_XH, before, after)
-        _weigh(score_LH, unit.scale_N[n], softmax, weight_L)
-        for e in range(size):
-            for x in range(interest_NX.shape[1]):
-                interest_NX[n, x] += weight_L[e] * unit.event_EX[start + e, x]
+def forward(unit: Unit, room: Room, softmax: bool, first: int, last: int, interest: Array) -> None:
+    """Interests (N, X) of the candidates from ``first`` to ``last``; they are zeros before."""
+    _forward(lent(unit), lent(room), softmax, first, last, interest)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def backward(
-    unit: Unit, softmax: bool, first: int, last: int, of_interest_NX: Array, grads: Grads
+    unit: Unit,
+    room: Room,
+    softmax: bool,
+    first: int,
+    last: int,
+    of_interest: Array,
+    grads: Grads,
 ) -> None:
-    """Gradients by way of the candidates from ``first`` to ``last``."""
-    before, after, spare = _scratch(unit, first, last)
-    folded_XH = np.empty_like(unit.fixed_XH)
-    fixed_HX, product_HX = unit.fixed_XH.T.copy(), unit.product_XH.T.copy()
-    turned_HX = np.empty_like(fixed_HX)
-    weight_L = np.empty(_longest(unit, first, last), unit.scale_N.dtype)
+    """Gradients by way of the candidates from ``first`` to ``last``.
+
+    With a softmax, ``room`` must be for all events of a candidate at a time.
+    """
+    _backward(lent(unit), lent(room), softmax, first, last, of_interest, lent(grads))
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _forward(unit: Unit, room: Room, softmax: bool, first: int, last: int, interest: Array) -> None:
+    width, block = _width(unit), len(room.one)
     for n in range(first, last):
         size, start = unit.length_N[n], unit.start_N[n]
-        score_LH = _score(unit, n, folded_XH, before, after)
-        _weigh(score_LH, unit.scale_N[n], softmax, weight_L)
-        event_LX = unit.event_EX[start : start + size]
-        of_event_LX = grads.event_EX[start : start + size]
-        _pool_backward(
-            of_interest_NX[n], weight_L, unit.scale_N[n], softmax, event_LX, score_LH, of_event_LX
-        )
-        of_LH = _layers_backward(unit, size, before, after, spare, grads)
-        _add_rows(of_LH, grads.query_NH[n])
-        folded_XH[:] = 0
-        add_product_of_turned(event_LX, of_LH, folded_XH)
-        target_X = unit.target_NX[n]
-        for x in range(len(target_X)):
-            of_target = target_X[x] * 0  # a zero of the same type
-            for h in range(folded_XH.shape[1]):
-                of = folded_XH[x, h]
-                grads.fixed_XH[x, h] += of
-                grads.product_XH[x, h] += target_X[x] * of
-                of_target += of * unit.product_XH[x, h]
-            grads.target_NX[n, x] += of_target
-        for h in range(len(turned_HX)):
-            for x in range(len(target_X)):
-                turned_HX[h, x] = fixed_HX[h, x] + target_X[x] * product_HX[h, x]
-        add_product(of_LH, turned_HX, of_event_LX)
-
-
-@njit(cache=True, nogil=True)
-def _longest(unit: Unit, first: int, last: int) -> int:
-    longest = 0
-    for n in range(first, last):
-        longest = max(longest, unit.length_N[n])
-    return longest
-
-
-@njit(cache=True, nogil=True)
-def _scratch(unit: Unit, first: int, last: int) -> tuple[Array, Array, Array]:
-    """Room for what goes into each activation, what comes out, and for one layer."""
-    longest = _longest(unit, first, last)
-    total = longest * unit.width_J.sum()
-    kind = unit.scale_N.dtype
-    spare = np.empty(longest * unit.width_J.max(), kind)
-    return np.empty(total, kind), np.empty(total, kind), spare
-
-
-@njit(cache=True, nogil=True)
-def _sheet(flat: Array, at: int, rows: int, width: int) -> Array:
-    """Part of a flat array as a matrix."""
-    return flat[at : at + rows * width].reshape(rows, width)
+        _fold(unit, n, room)
+        for low in range(0, size, block):
+            rows = min(block, size - low)
+            y_at = _hidden(unit, n, start + low, rows, room)
+            _score(unit, n, rows, y_at, room, low)
+        if softmax:
+            _softmax(room.score_L, size)
+        events, out = (unit.event, start * width), (interest, n * width)
+        put_product((1, size, width), (room.score_L, 0, 0, 1), events, (*out, 0), out)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _score(unit: Unit, n: int, folded_XH: Array, before: Array, after: Array) -> Array:  # (L, H)
-    """The last layer of a candidate; leaves the others in ``before`` and ``after``."""
-    size, start, width_J = unit.length_N[n], unit.start_N[n], unit.width_J
-    target_X = unit.target_NX[n]
-    for x in range(len(target_X)):
-        for h in range(folded_XH.shape[1]):
-            folded_XH[x, h] = unit.fixed_XH[x, h] + target_X[x] * unit.product_XH[x, h]
-    x_LH = _sheet(before, 0, size, width_J[0])
-    _fill_rows(x_LH, unit.query_NH[n])
-    add_product(unit.event_EX[start : start + size], folded_XH, x_LH)
-    at = slope_at = weight_at = bias_at = 0
-    for j in range(len(width_J) - 1):
-        a, b = width_J[j], width_J[j + 1]
-        y_LH = _sheet(after, at, size, a)
-        _activate(x_LH, unit.slope[slope_at : slope_at + a], y_LH)
-        at += size * a
-        x_LH = _sheet(before, at, size, b)
-        _fill_rows(x_LH, unit.bias[bias_at : bias_at + b])
-        add_product(y_LH, _sheet(unit.turned, weight_at, a, b), x_LH)
-        slope_at, weight_at, bias_at = slope_at + a, weight_at + a * b, bias_at + b
-    return x_LH
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _layers_backward(
-    unit: Unit, size: int, before: Array, after: Array, spare: Array, grads: Grads
-) -> Array:  # (L, H)
-    """From the gradient of the last layer, in its place in ``before``, to that of the first."""
-    width_J = unit.width_J
-    at = size * (width_J.sum() - width_J[-1])
-    slope_at, weight_at, bias_at = len(unit.slope), len(unit.weight), len(unit.bias)
-    of_LH = _sheet(before, at, size, width_J[-1])
-    for j in range(len(width_J) - 2, -1, -1):
-        a, b = width_J[j], width_J[j + 1]
-        at, slope_at = at - size * a, slope_at - a
-        weight_at, bias_at = weight_at - a * b, bias_at - b
-        x_LH, y_LH = _sheet(before, at, size, a), _sheet(after, at, size, a)
-        _add_rows(of_LH, grads.bias[bias_at : bias_at + b])
-        add_product_of_turned(of_LH, y_LH, _sheet(grads.weight, weight_at, b, a))
-        of_y_LH = _sheet(spare, 0, size, a)
-        of_y_LH[:] = 0
-        add_product(of_LH, _sheet(unit.weight, weight_at, b, a), of_y_LH)
-        span = slice(slope_at, slope_at + a)
-        _activate_backward(of_y_LH, unit.slope[span], x_LH, grads.slope[span])
-        of_LH = x_LH
-    return of_LH
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _weigh(score_LH: Array, scale: float, softmax: bool, weight_L: Array) -> None:
-    """Weights of the events out of their scores."""
-    for e in range(len(score_LH)):
-        weight_L[e] = scale * score_LH[e, 0]
-    if softmax and len(score_LH):
-        top = weight_L[: len(score_LH)].max()
-        total = scale * 0
-        for e in range(len(score_LH)):
-            weight_L[e] = np.exp(weight_L[e] - top)
-            total += weight_L[e]
-        for e in range(len(score_LH)):
-            weight_L[e] /= total
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _pool_backward(
-    of_interest_X: Array,
-    weight_L: Array,
-    scale: float,
+def _backward(
+    unit: Unit,
+    room: Room,
     softmax: bool,
-    event_LX: Array,
-    score_LH: Array,
-    of_event_LX: Array,
+    first: int,
+    last: int,
+    of_interest: Array,
+    grads: Grads,
 ) -> None:
-    """Put gradients in place of the scores; add what the events get as that which is added up."""
-    score_LH[:] = 0
+    width, hidden, block = _width(unit), _layer(unit, 0), len(room.one)
+    of, of_folded, of_event, turned = room.before, room.of_folded, grads.event, room.turned
+    for n in range(first, last):
+        size = unit.length_N[n]
+        _fold(unit, n, room)
+        _fold_turned(unit, n, room)
+        _clear(of_folded)
+        for low in range(0, size, block):
+            event, rows = unit.start_N[n] + low, min(block, size - low)
+            y_at = _hidden(unit, n, event, rows, room)
+            _score(unit, n, rows, y_at, room, 0)
+            if softmax:
+                _softmax(room.score_L, size)
+            _pool_backward(unit, n, softmax, rows, event, of_interest, room, of_event)
+            _hidden_backward(unit, rows, y_at, room, grads)
+            # ``of`` is that of the first layer now
+            to, at = (grads.query, n * hidden), event * width
+            put_product((1, rows, hidden), (room.one, 0, 0, 1), (of, 0), (*to, 0), to)
+            events = (unit.event, at, 1, width)
+            put_product(
+                (width, rows, hidden), events, (of, 0), (of_folded, 0, hidden), (of_folded, 0)
+            )
+            to = (of_event, at)
+            put_product((rows, hidden, width), (of, 0, hidden, 1), (turned, 0), (*to, width), to)
+        _fold_backward(unit, n, of_folded, grads)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _width(unit: Unit) -> int:
+    return len(unit.fixed) // unit.width_J[0] & -LANES
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _layer(unit: Unit, j: int) -> int:
+    """The width of a hidden layer, which tells LLVM that its rows leave nothing over."""
+    return unit.width_J[j] & -LANES
+
+
+@njit(cache=True, nogil=True)
+def _copy(x: Array, y: Array) -> None:
+    """``y[:] = x``, which Numba makes slow."""
+    for i in range(len(x)):
+        y[i] = x[i]
+
+
+@njit(cache=True, nogil=True)
+def _clear(x: Array) -> None:
+    for i in range(len(x)):
+        x[i] = 0
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _fold(unit: Unit, n: int, room: Room) -> None:
+    """The first layer of a candidate: ``B + diag(q) C``."""
+    width, hidden = _width(unit), _layer(unit, 0)
+    _copy(unit.fixed, room.folded)
+    for x in range(width):
+        q, at = unit.target[n * width + x], x * hidden
+        add_scaled(q, unit.product, at, room.folded, at, hidden)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _fold_turned(unit: Unit, n: int, room: Room) -> None:
+    """Its transpose."""
+    width, turned = _width(unit), room.turned
+    _copy(unit.fixed_turned, turned)
+    for at in range(0, len(turned), width):
+        add_multiplied(unit.target, n * width, unit.product_turned, at, turned, at, width)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _fold_backward(unit: Unit, n: int, of_folded: Array, grads: Grads) -> None:
+    width, hidden, one = _width(unit), _layer(unit, 0), unit.scale_N.dtype.type(1)
+    for x in range(width):
+        q, at = n * width + x, x * hidden
+        add_scaled(one, of_folded, at, grads.fixed, at, hidden)
+        add_scaled(unit.target[q], of_folded, at, grads.product, at, hidden)
+        grads.target[q] += dot(of_folded, at, unit.product, at, hidden)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _hidden(unit: Unit, n: int, event: int, rows: int, room: Room) -> int:
+    """Run some events through a candidate's hidden layers, which stay in ``room``.
+
+    Returns where the last one begins in ``room.after``.
+    """
+    width, a, x, y = _width(unit), _layer(unit, 0), room.before, room.after
+    events = (unit.event, event * width, width, 1)
+    put_product((rows, width, a), events, (room.folded, 0), (unit.query, n * a, 0), (x, 0))
+    _activate(rows, a, unit.slope, 0, x, 0, y)
+    at, slope_at, weight_at, bias_at = 0, a, 0, 0
+    for j in range(1, len(unit.width_J)):
+        b, to = _layer(unit, j), at + rows * a
+        weights, bias = (unit.turned, weight_at), (unit.bias, bias_at, 0)
+        put_product((rows, a, b), (y, at, a, 1), weights, bias, (x, to))
+        _activate(rows, b, unit.slope, slope_at, x, to, y)
+        slope_at, weight_at, bias_at = slope_at + b, weight_at + a * b, bias_at + b
+        at, a = to, b
+    return at
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _hidden_backward(unit: Unit, rows: int, y_at: int, room: Room, grads: Grads) -> None:
+    """From the scores' gradients to that of the first layer, which is then in ``room.before``."""
+    of_score_L, of, y = room.of_score_L, room.before, room.after
+    j = len(unit.width_J) - 1
+    b, at = _layer(unit, j), y_at
+    zero, to = (room.zero, 0, 0), (grads.last, 0)
+    put_product((1, rows, b), (of_score_L, 0, 0, 1), (y, at), (*to, 0), to)
+    put_product((rows, 1, b), (of_score_L, 0, 1, 0), (unit.last, 0), zero, (room.spare, 0))
+    for e in range(rows):
+        grads.last_bias[0] += of_score_L[e]
+    slope_at, weight_at, bias_at = len(unit.slope) - b, len(unit.weight), len(unit.bias)
+    _activate_backward(rows, b, unit.slope, slope_at, room, at, grads.slope)
+    while j > 0:
+        a = _layer(unit, j - 1)
+        low, slope_at = at - rows * a, slope_at - a
+        weight_at, bias_at = weight_at - a * b, bias_at - b
+        to = (grads.bias, bias_at)
+        put_product((1, rows, b), (room.one, 0, 0, 1), (of, at), (*to, 0), to)
+        to = (grads.weight, weight_at)
+        put_product((b, rows, a), (of, at, 1, b), (y, low), (*to, a), to)
+        weights = (unit.weight, weight_at)
+        put_product((rows, b, a), (of, at, b, 1), weights, zero, (room.spare, 0))
+        _activate_backward(rows, a, unit.slope, slope_at, room, low, grads.slope)
+        at, b, j = low, a, j - 1
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _score(unit: Unit, n: int, rows: int, y_at: int, room: Room, score_at: int) -> None:
+    """The scores of some events, scaled."""
+    scale, bias, width = unit.scale_N[n], unit.last_bias[0], len(unit.last) & -LANES
+    for e in range(rows):
+        score = dot(room.after, y_at + e * width, unit.last, 0, width) + bias
+        room.score_L[score_at + e] = scale * score
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _softmax(score_L: Array, size: int) -> None:
+    """Put the softmax of the first ``size`` scores in their place."""
+    if size == 0:
+        return
+    top = score_L[:size].max()
+    total = top * 0
+    for e in range(size):
+        score_L[e] = np.exp(score_L[e] - top)
+        total += score_L[e]
+    for e in range(size):
+        score_L[e] /= total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _pool_backward(
+    unit: Unit,
+    n: int,
+    softmax: bool,
+    rows: int,
+    event: int,
+    of_interest: Array,
+    room: Room,
+    of_event: Array,
+) -> None:
+    """Gradients of the scores; add what the events get as that which is added up."""
+    scale, width = unit.scale_N[n], _width(unit)
+    weight_L, of_score_L, of_at = room.score_L, room.of_score_L, n * width
     mean = scale * 0
-    for e in range(len(event_LX)):
-        of_weight, weight = scale * 0, weight_L[e]
-        for x in range(len(of_interest_X)):
-            of_weight += of_interest_X[x] * event_LX[e, x]
-        for x in range(len(of_interest_X)):
-            of_event_LX[e, x] += weight * of_interest_X[x]
-        score_LH[e, 0] = scale * of_weight
-        mean += weight * score_LH[e, 0]
+    for e in range(rows):
+        at = (event + e) * width
+        of_score_L[e] = scale * dot(unit.event, at, of_interest, of_at, width)
+        mean += weight_L[e] * of_score_L[e]
+        add_scaled(weight_L[e], of_interest, of_at, of_event, at, width)
     if softmax:
-        for e in range(len(event_LX)):
-            score_LH[e, 0] = weight_L[e] * (score_LH[e, 0] - mean)
+        for e in range(rows):
+            of_score_L[e] = weight_L[e] * (of_score_L[e] - mean)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _activate(x_LH: Array, slope_H: Array, y_LH: Array) -> None:
-    """PReLU."""
-    for e in range(x_LH.shape[0]):
-        for h in range(x_LH.shape[1]):
-            x = x_LH[e, h]
-            y_LH[e, h] = x if x > 0 else slope_H[h] * x
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _activate(
+    rows: int, width: int, slope: Array, slope_at: int, x: Array, at: int, y: Array
+) -> None:
+    """PReLU, from a place in ``x`` to the same place in ``y``."""
+    for e in range(rows):
+        rectify(x, at + e * width, slope, slope_at, y, at + e * width, width)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _activate_backward(of_LH: Array, slope_H: Array, x_LH: Array, of_slope_H: Array) -> None:
-    """Put the gradient of PReLU's input in place of the input; add that of the slopes."""
-    for e in range(x_LH.shape[0]):
-        for h in range(x_LH.shape[1]):
-            x, of, slope, of_slope = x_LH[e, h], of_LH[e, h], slope_H[h], of_slope_H[h]
-            of_slope_H[h] = of_slope if x > 0 else of_slope + of * x
-            x_LH[e, h] = of if x > 0 else of * slope
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _fill_rows(x_LH: Array, row_H: Array) -> None:
-    for e in range(x_LH.shape[0]):
-        for h in range(x_LH.shape[1]):
-            x_LH[e, h] = row_H[h]
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _add_rows(x_LH: Array, total_H: Array) -> None:
-    for e in range(x_LH.shape[0]):
-        for h in range(x_LH.shape[1]):
-            total_H[h] += x_LH[e, h]
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _activate_backward(
+    rows: int, width: int, slope: Array, slope_at: int, room: Room, at: int, of_slope: Array
+) -> None:
+    """From the gradient in ``room.spare`` to that in place of the input in ``room.before``."""
+    of, x, to = room.spare, room.before, (of_slope, slope_at)
+    for e in range(rows):
+        rectify_backward(of, e * width, slope, slope_at, x, at + e * width, width)
+    put_product((1, rows, width), (room.one, 0, 0, 1), (of, 0), (*to, 0), to)

@@ -2,181 +2,138 @@
 
 A BLAS call costs more than a product of 50 by 32 by 64, and a loop that Numba compiles loads and
 stores its sums at every step. Here LLVM is handed the tile as vectors: up to six rows by four of 16
-lanes, summed over the inner dimension before they are stored. LLVM cuts the vectors to what the
-machine has. Widths of results are multiples of ``LANES``; pad with zeros.
+lanes, summed over the inner dimension before they are stored. Widths of results are multiples of
+``LANES``; pad with zeros.
+
+Matrices are contiguous. What runs for every few rows names them by the array that holds them and by
+the place in it, flat, where they begin: a view that Numba makes costs as much as a small product.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Generator
+from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba import literally, njit, types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from .lanes import LANES, Lanes
+
 Array = NDArray[Any]
-LANES = 16
 
 
 @njit(cache=True, nogil=True)
 def add_product(a: Array, b: Array, c: Array) -> None:
-    """``c += a @ b``, all of them contiguous."""
-    rows, depth, width, i = a.shape[0], a.shape[1], c.shape[1], 0
-    while i + 6 <= rows:
-        _band(6, a, i * depth, depth, 1, b, c, i * width, depth)
-        i += 6
-    while i + 2 <= rows:
-        _band(2, a, i * depth, depth, 1, b, c, i * width, depth)
-        i += 2
-    if i < rows:
-        _band(1, a, i * depth, depth, 1, b, c, i * width, depth)
+    """``c += a @ b``."""
+    (rows, depth), width = a.shape, c.shape[1]
+    put_product((rows, depth, width), (a, 0, depth, 1), (b, 0), (c, 0, width), (c, 0))
 
 
 @njit(cache=True, nogil=True)
 def add_product_of_turned(a: Array, b: Array, c: Array) -> None:
-    """``c += a.T @ b``, all of them contiguous."""
-    rows, width, i = a.shape[1], c.shape[1], 0
-    while i + 6 <= rows:
-        _band(6, a, i, 1, rows, b, c, i * width, len(a))
-        i += 6
-    while i + 2 <= rows:
-        _band(2, a, i, 1, rows, b, c, i * width, len(a))
-        i += 2
-    if i < rows:
-        _band(1, a, i, 1, rows, b, c, i * width, len(a))
+    """``c += a.T @ b``."""
+    (depth, rows), width = a.shape, c.shape[1]
+    put_product((rows, depth, width), (a, 0, 1, rows), (b, 0), (c, 0, width), (c, 0))
 
 
 @njit(cache=True, nogil=True)
-def _band(
-    rows: int,
-    a: Array,
-    a_at: int,
-    a_row: int,
-    a_step: int,
-    b: Array,
-    c: Array,
-    c_at: int,
-    depth: int,
+def put_product(
+    shape: tuple[int, int, int],
+    a: tuple[Array, int, int, int],
+    b: tuple[Array, int],
+    start: tuple[Array, int, int],
+    c: tuple[Array, int],
 ) -> None:
-    """Some rows of ``c`` from element ``c_at`` on, all of their columns."""
-    literally(rows)
-    width, j = c.shape[1], 0
-    while j + 4 * LANES <= width:
-        _tile(rows, 4, a, a_at, a_row, a_step, b, j, width, c, c_at + j, depth)
-        j += 4 * LANES
-    while j + 2 * LANES <= width:
-        _tile(rows, 2, a, a_at, a_row, a_step, b, j, width, c, c_at + j, depth)
-        j += 2 * LANES
-    if j < width:
-        _tile(rows, 1, a, a_at, a_row, a_step, b, j, width, c, c_at + j, depth)
+    """``c = start + a @ b`` for places in arrays; ``shape`` is (rows, depth, width).
 
-
-def _tile_of(
-    typing: Any,
-    rows: Any,
-    vectors: Any,
-    a: Any,
-    a_at: Any,
-    a_row: Any,
-    a_step: Any,
-    b: Any,
-    b_at: Any,
-    width: Any,
-    c: Any,
-    c_at: Any,
-    depth: Any,
-) -> Any:
-    """Type and code of ``_tile``, for each of ``rows`` rows r and all lanes l of some vectors.
-
-    ``c[c_at + r * width + l] += Σ_i a[a_at + r * a_row + i * a_step] * b[b_at + i * width + l]``;
-    ``rows`` and ``vectors``, how many vectors that is, are literals.
+    a: the array, where in it, how far from row to row and along one: (depth, 1) is a matrix,
+    (1, rows) its transpose. start: the same but for the last; from row to row it is the width of a
+    matrix, or 0 where one row is added to all. It may be ``c``.
     """
-    if not all(isinstance(x, types.IntegerLiteral) for x in (rows, vectors)):
-        return None  # Numba asks again with literals
-    numbers = types.intp
-    signature = types.void(
-        *(rows, vectors, a, numbers, numbers, numbers),
-        *(b, numbers, numbers, c, numbers, numbers),
-    )
+    _product(shape, a, b, start, c)
+
+
+def _product_of(typing: Any, shape: Any, a: Any, b: Any, start: Any, c: Any) -> Any:
+    """Type and code of ``put_product``: loops over tiles, the large ones first."""
 
     def emit(context: Any, builder: Any, _: Any, given: Any) -> Any:
-        """Write the tile's instructions."""
-        _, _, a_, a_at, a_row, a_step, b_, b_at, width, c_, c_at, depth = given
-        a_data, b_data, c_data = (
-            context.make_array(kind)(context, builder, x).data
-            for kind, x in ((a, a_), (b, b_), (c, c_))
+        """Write the loops' instructions."""
+        tile = Lanes(context, builder, c.types[0].dtype)
+        (rows, depth, width), *places = (cgutils.unpack_tuple(builder, x) for x in given)
+        left, right, begin, result = (
+            _Matrix(tile.data(kind.types[0], array), *numbers)
+            for kind, (array, *numbers) in zip((a, b, start, c), places, strict=True)
         )
-        tile = _Tile(context, builder, c.dtype)
-        place = [
-            [
-                tile.vector_at(c_data, c_at, builder.mul(width, tile.number(r)), v)
-                for v in range(vectors.literal_value)
-            ]
-            for r in range(rows.literal_value)
-        ]
-        total = [[tile.variable(pointer) for pointer in row] for row in place]
-        with cgutils.for_range(builder, depth) as loop:
-            a_now = builder.add(a_at, builder.mul(loop.index, a_step))
-            b_now = builder.mul(loop.index, width)
-            b_V = [
-                tile.load(tile.vector_at(b_data, b_at, b_now, v))
-                for v in range(vectors.literal_value)
-            ]
-            for r, row in enumerate(total):
-                one = tile.spread(a_data, builder.add(a_now, builder.mul(a_row, tile.number(r))))
-                for variable, b_v in zip(row, b_V, strict=True):
-                    tile.add_to(variable, one, b_v)
-        for row, pointers in zip(total, place, strict=True):
-            for variable, pointer in zip(row, pointers, strict=True):
-                builder.store(builder.load(variable), pointer, align=tile.align)
+        right, result = right._replace(row=width), result._replace(row=width)
+        for height, i in _steps(builder, rows, (6, 2, 1)):
+            for lanes, j in _steps(builder, width, (4 * LANES, 2 * LANES, LANES)):
+                at = i, j, height, lanes // LANES
+                _emit_tile(tile, depth, left, right, begin, result, at)
         return context.get_dummy_value()
 
-    return signature, emit
+    return types.void(shape, a, b, start, c), emit
 
 
-_tile: Any = intrinsic(_tile_of)  # its callers leave out ``typing``
+_product: Any = intrinsic(_product_of)  # its callers leave out ``typing``
 
 
-class _Tile:
-    """Vectors of one element type in the function that ``builder`` writes."""
+class _Matrix(NamedTuple):
+    """Element (r, h) is ``data[at + r * row + h * step]``."""
 
-    def __init__(self, context: Any, builder: Any, element: Any) -> None:
-        self.builder = builder
-        self.vector = ir.VectorType(context.get_data_type(element), LANES)
-        self.align = context.get_abi_sizeof(context.get_data_type(element))
+    data: Any
+    at: Any
+    row: Any = None
+    step: Any = None  # one
 
-    def number(self, value: int) -> Any:
-        """A constant index."""
-        return ir.Constant(ir.IntType(64), value)
 
-    def vector_at(self, data: Any, at: Any, more: Any, vector: int) -> Any:
-        """A pointer to the ``vector``-th vector from element ``at + more`` on."""
-        first = self.builder.add(self.builder.add(at, more), self.number(vector * LANES))
-        return self.builder.bitcast(self.builder.gep(data, [first]), self.vector.as_pointer())
+def _steps(builder: Any, size: Any, lengths: tuple[int, ...]) -> Generator[tuple[int, Any]]:
+    """Loops that go through ``range(size)``, first in steps of the first length: (length, at)."""
+    done = ir.Constant(size.type, 0)
+    for length in lengths:
+        step = ir.Constant(size.type, length)
+        stop = builder.add(done, builder.mul(builder.sdiv(builder.sub(size, done), step), step))
+        with cgutils.for_range_slice(builder, done, stop, step) as (at, _):
+            yield length, at
+        done = stop
 
-    def load(self, pointer: Any) -> Any:
-        """The vector there."""
-        return self.builder.load(pointer, align=self.align)
 
-    def variable(self, pointer: Any) -> Any:
-        """A variable, a register once compiled, that starts as the vector there."""
-        made = cgutils.alloca_once(self.builder, self.vector)
-        self.builder.store(self.load(pointer), made)
-        return made
+def _emit_tile(
+    tile: Lanes,
+    depth: Any,
+    a: _Matrix,
+    b: _Matrix,
+    start: _Matrix,
+    c: _Matrix,
+    at: tuple[Any, Any, int, int],
+) -> None:
+    """One tile of ``c``: from row i and column j on, so many rows and vectors."""
+    builder, (i, j, rows, vectors) = tile.builder, at
 
-    def spread(self, data: Any, at: Any) -> Any:
-        """A vector of nothing but the element ``at``."""
-        nothing = ir.Constant(self.vector, ir.Undefined)
-        index = ir.IntType(32)
-        element = self.builder.load(self.builder.gep(data, [at]))
-        first = self.builder.insert_element(nothing, element, ir.Constant(index, 0))
-        zeros = ir.Constant(ir.VectorType(index, LANES), [0] * LANES)
-        return self.builder.shuffle_vector(first, nothing, zeros)
+    def places(matrix: _Matrix) -> list[list[Any]]:
+        first = builder.add(matrix.at, builder.add(j, builder.mul(matrix.row, i)))
+        return [
+            [
+                tile.vector_at(matrix.data, first, builder.mul(matrix.row, tile.number(r)), v)
+                for v in range(vectors)
+            ]
+            for r in range(rows)
+        ]
 
-    def add_to(self, variable: Any, a: Any, b: Any) -> None:
-        """``variable += a * b``, rounded once where the machine can."""
-        product = self.builder.fmul(a, b, flags=("contract",))
-        total = self.builder.fadd(self.builder.load(variable), product, flags=("contract",))
-        self.builder.store(total, variable)
+    total = [[tile.variable(tile.load(pointer)) for pointer in row] for row in places(start)]
+    a_at = builder.add(a.at, builder.mul(a.row, i))
+    b_at = builder.add(b.at, j)
+    with cgutils.for_range(builder, depth) as loop:
+        a_now = builder.add(a_at, builder.mul(loop.index, a.step))
+        b_now = builder.mul(loop.index, b.row)
+        b_V = [tile.load(tile.vector_at(b.data, b_at, b_now, v)) for v in range(vectors)]
+        for r, row in enumerate(total):
+            one = builder.add(a_now, builder.mul(a.row, tile.number(r)))
+            a_r = tile.spread(builder.load(builder.gep(a.data, [one])))
+            for variable, b_v in zip(row, b_V, strict=True):
+                tile.add_to(variable, a_r, b_v)
+    for row, pointers in zip(total, places(c), strict=True):
+        for variable, pointer in zip(row, pointers, strict=True):
+            tile.store(builder.load(variable), pointer)
