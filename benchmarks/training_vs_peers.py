@@ -9,9 +9,10 @@ one core or two once they are built, and take turns, so that a slow spell hits a
 All are handed ready batches and the training loop over these is timed; ``ours_whole`` is headrace
 with its batches assembled out of the log meanwhile. What was overridden in a peer, and what
 could not be made equal, stands in ``networks``; the best peer is sought among equal ones. Peers
-learn by Adam at 1e-3, headrace by its defaults: AdamW at 1e-3, row-wise Adagrad for tables.
+learn by Adam, headrace by AdamW, with row-wise Adagrad for tables at its default rate.
 
     python -m benchmarks.training_vs_peers [--peers DIR] [--models din,dien,sim] [--seconds 1.5]
+        [--seeds 3] [--rates 1e-3,2e-3]
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median, stdev
 from typing import Any
 
 from benchmarks import _common
@@ -106,15 +108,33 @@ def _row(
     return row
 
 
-def learn(arena: Arena, cell: Cell, contenders: list[Contender]) -> dict[str, float]:
-    """Test AUC after one epoch: ids of items seen once are learnt by heart in a second."""
+def learn(arena: Arena, cell: Cell, seeds: int, rates: list[float]) -> dict[str, dict[str, Any]]:
+    """Test AUC after one epoch: ids of items seen once are learnt by heart in a second.
+
+    Means over seeds at the rate that is best for each contender, chosen on the same samples.
+    """
     order = {"do": "fit", "size": BATCH, "epochs": 1}
-    auc = {c.name: round(d["auc"], 4) for c, d in _each(arena, cell, contenders, **order)}
-    print(f"{cell.name}, test AUC: {auc}", flush=True)
-    return auc
+    auc: dict[str, dict[float, list[float]]] = {}
+    for rate, seed in product(rates, range(1, seeds + 1)):
+        contenders = arena.start(cell, seed, rate)
+        for contender, done in _each(arena, cell, contenders, **order):
+            auc.setdefault(contender.name, {}).setdefault(rate, []).append(done["auc"])
+            print(f"{cell.name}, {contender.name}, {rate}, {seed}: {done}", flush=True)
+        for contender in contenders:
+            contender.end()
+    return {name: _best(by_rate) for name, by_rate in auc.items()}
 
 
-def headline(rows: list[dict[str, Any]], auc: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def _best(auc: Mapping[float, list[float]]) -> dict[str, Any]:
+    rate = max(auc, key=lambda rate: fmean(auc[rate]))
+    found = auc[rate]
+    sd = round(stdev(found), 4) if len(found) > 1 else None
+    return {"mean": round(fmean(found), 4), "sd": sd, "seeds": len(found), "rate": rate}
+
+
+def headline(
+    rows: list[dict[str, Any]], auc: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> dict[str, Any]:
     """The figures of DIN at L = 100 and batch 1024 on one thread, against the goals."""
     out: dict[str, Any] = {}
     for data, goal in GOALS.items():
@@ -130,8 +150,8 @@ def headline(rows: list[dict[str, Any]], auc: Mapping[str, Mapping[str, float]])
                     "best_peer": best,
                     "ratio": row["ratio"],
                     "goal": goal,
-                    "auc": learnt.get("ours"),
-                    "best_peer_auc": learnt.get(best),
+                    "auc": learnt.get("ours", {}).get("mean"),
+                    "best_peer_auc": learnt.get(best, {}).get("mean"),
                 }
     return out
 
@@ -146,25 +166,27 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=2)
     options.add_argument("--seconds", type=float, default=1.0, help="of each turn")
     options.add_argument("--minutes", type=float, default=8, help="after which no cell starts")
-    options.add_argument("--no-auc", action="store_true", help="leave out learning to the end")
+    options.add_argument("--seeds", type=int, default=1, help="of learning to the end; 0: none")
+    options.add_argument("--rates", default="1e-3", help="to learn at, separated by commas")
     given = options.parse_args()
     peers = given.peers or Path(tempfile.gettempdir()) / "headrace-peers"
     models, data = given.models.split(","), given.data.split(",")
     threads = [int(n) for n in given.threads.split(",")]
+    rates = [float(rate) for rate in given.rates.split(",")]
     cells = [c for c in CELLS if c.model in models and c.data in data and c.threads in threads]
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         arena = Arena(Path(folder), peers)
         rows: list[dict[str, Any]] = []
-        auc: dict[str, dict[str, float]] = {}
+        auc: dict[str, dict[str, dict[str, Any]]] = {}
         left_out: list[str] = []
         for cell in cells:
             if time.monotonic() - begun > 60 * given.minutes:
                 left_out.append(cell.name)
                 continue
+            if cell.judged and given.seeds:
+                auc[cell.data] = learn(arena, cell, given.seeds, rates)
             contenders = arena.start(cell)
-            if cell.judged and not given.no_auc:  # before timing: weights are fresh
-                auc[cell.data] = learn(arena, cell, contenders)
             rows += time_cell(arena, cell, contenders, given.seconds, given.rounds)
             for contender in contenders:
                 contender.end()

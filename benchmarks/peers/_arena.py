@@ -121,12 +121,15 @@ class Arena:
         samples = samples_of(log, {"history": 100}, TEST_SHARE[name] * days)
         pack(samples).save(self.folder / f"{name}.npz")
 
-    def start(self, cell: Cell) -> list[Contender]:
-        """Start ours and every peer that has the model; those that cannot start are noted."""
+    def start(self, cell: Cell, seed: int = 1, rate: float = 1e-3) -> list[Contender]:
+        """Start ours and every peer that has the model; those that cannot start are noted.
+
+        rate: what all learn at.
+        """
         self.make(cell.data)
         started: list[Contender] = []
         names = ("ours", *(n for n in MODELS[cell.model] if n not in self.unavailable))
-        for contender in [self._spawn(name, cell) for name in names]:
+        for contender in [self._spawn(name, cell, seed, rate) for name in names]:
             name = contender.name
             try:
                 contender.about = contender.answer()
@@ -145,12 +148,12 @@ class Arena:
         self.unavailable[where] = str(error)
         print(f"unavailable: {where}: {error}", flush=True)
 
-    def _spawn(self, name: str, cell: Cell) -> Contender:
+    def _spawn(self, name: str, cell: Cell, seed: int, rate: float) -> Contender:
         ours, data = name == "ours", self.folder / cell.data
         command = [sys.executable if ours else str(self.python), "-P", "-m"]
         command += [f"benchmarks.peers.{name}", "--data", f"{data}.npz", "--log", str(data)]
         command += ["--model", cell.model, "--length", str(cell.length)]
-        command += ["--threads", str(cell.threads)]
+        command += ["--threads", str(cell.threads), "--seed", str(seed), "--rate", str(rate)]
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(ROOT), *([str(ROOT / "src")] if ours else [])]),

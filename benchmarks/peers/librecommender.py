@@ -35,7 +35,7 @@ def hidden(x: Any, units: Any, **settings: Any) -> Any:
 
 
 class LibRecommender(Stepper):
-    """Batches are feeds of its placeholders. Its ids count from 0, without an unknown one."""
+    """Batches are feeds of its placeholders. Its ids count from 0, the unknown one last."""
 
     def __init__(self, data: Data, given: Namespace) -> None:
         self.about = {
@@ -86,9 +86,10 @@ class LibRecommender(Stepper):
         """What is fed; its padding is the number of items."""
         model = self.model
         item_NL, length_N = self.data.histories(rows, self.length)
-        item_N = self.data.item_N[rows] - 1
+        user_N, item_N = self.data.user_N[rows], self.data.item_N[rows]
+        item_N = np.where(item_N > 0, item_N - 1, model.n_items)
         return {
-            model.user_indices: self.data.user_N[rows] - 1,
+            model.user_indices: np.where(user_N > 0, user_N - 1, model.n_users),
             model.item_indices: item_N,
             model.user_interacted_seq: np.where(item_NL > 0, item_NL - 1, model.n_items),
             model.user_interacted_len: length_N,
