@@ -32,8 +32,9 @@ class Controller:
         """Slowest answer in a hundred that is still well."""
         waiting: float = Field(default=4.0, gt=0)
         """Requests that may compute or wait at once."""
-        cpu: float = Field(default=0.85, gt=0)
-        """Cores that this process may use."""
+        cpu: float = Field(default=0.95, gt=0)
+        """Cores that this process may use. Near all of one: as a server fills up more requests
+        share a pass, so that it is latency that tells when it is full."""
         errors: float = Field(default=0.01, gt=0, le=1)
         """Share of answers that may be errors of the server."""
         kp: float = Field(default=0.15, ge=0)

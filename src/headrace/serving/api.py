@@ -109,7 +109,7 @@ class Api:
         steering = self._service.steering
         while True:
             await asyncio.sleep(STEER_S)
-            status = steering.measured(lambda: self._metrics.pulse.status(self._waiting))
+            status = steering.measured(self._metrics.pulse.status)
             if self._ready:
                 steering.steer(status)
 
@@ -179,12 +179,12 @@ class Api:
         if self._waiting >= WAITING:
             raise OverloadError(f"{self._waiting} requests wait already; retry")
         self._waiting += 1
-        self._metrics.waiting.set(self._waiting)
+        self._metrics.waits(self._waiting)
         try:
             return await asyncio.wrap_future(begin())
         finally:
             self._waiting -= 1
-            self._metrics.waiting.set(self._waiting)
+            self._metrics.waits(self._waiting)
 
 
 def one_thread() -> None:

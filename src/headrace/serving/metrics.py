@@ -56,7 +56,7 @@ class Metrics:
         self._stages, self._counts = _children(stages), _children(counts)
         self._errors, self._events = functools.cache(errors.labels), functools.cache(events.labels)
         self.group = self._histogram("group", "Requests answered in one pass.", GROUPS)
-        self.waiting = Gauge(
+        self._waiting = Gauge(
             "headrace_waiting", "Requests that compute or wait for it.", registry=self.registry
         )
         self.ready = Gauge("headrace_ready", "1 when warm.", registry=self.registry)
@@ -84,6 +84,11 @@ class Metrics:
         self._seconds(route).observe(seconds)
         if route in RECOMMENDING:
             self.pulse.answered(status, seconds)
+
+    def waits(self, count: int) -> None:
+        """So many requests compute or wait for it from now on."""
+        self._waiting.set(count)
+        self.pulse.waits(count)
 
     def failed(self, code: str) -> None:
         """Count an error."""

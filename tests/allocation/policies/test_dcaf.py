@@ -284,3 +284,25 @@ def test_it_is_configured_like_any_policy():
         parse(TEXT.replace("budget_by_day = [0.5, 1]", "budget_mss = 5"), File)
     with pytest.raises(ConfigError, match="no such stage or channel 'popular'"):
         settings.check(["other"])
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_a_group_counts_as_so_many_requests(model, size):
+    """Rate, choices, running means: as of one at a time; of a group's time each has a share."""
+    clock = Hand()
+    allocator = made(model, clock, budget_ms=300)
+    alone = made(model, clock, budget_ms=300)
+    for group in np.split(worths(400), 400 // size):
+        clock.now += size / 40
+        plan = allocator.plan(requests(group))
+        ones = [alone.plan(requests([worth])) for worth in group]
+        assert plan.note["action"].tolist() == [one.note["action"].item() for one in ones]
+        took_us = int(500 * COST[plan.note["action"].numpy()].sum())
+        allocator.observe(trace_of(plan, took_us))
+        for one in ones:
+            alone.observe(trace_of(one, int(500 * COST[one.note["action"].item()])))
+    state, other = allocator.state(), alone.state()
+    assert state["cost_correction"] == pytest.approx(0.5, abs=0.01)
+    assert state["requests_per_s"] == pytest.approx(40, rel=0.1)
+    for name in ("cost_correction", "requests_per_s", "slate_value", "mix"):
+        assert state[name] == pytest.approx(other[name], rel=1e-6), name
