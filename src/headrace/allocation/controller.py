@@ -83,8 +83,8 @@ class Controller:
         change = c.kp * (error - before) + c.ki * settled * took_s
         change += c.kd * (error - 2 * before + earlier) / took_s
         self.error, self._errors = error, (error, before)
-        if not settled and change < 0:
-            change = 0.0  # a target just reached is no reason to rise
+        if not settled or (settled < 0 < change):
+            change = 0.0  # at its target all is well, and below it noise is no reason to fall
         self._move(-change, took_s)
         return self.power
 

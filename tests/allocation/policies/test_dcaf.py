@@ -288,19 +288,17 @@ def test_it_is_configured_like_any_policy():
 
 @pytest.mark.parametrize("size", [1, 8])
 def test_a_group_counts_as_so_many_requests(model, size):
-    """Rate, choices, running means: as of one at a time; of a group's time each has a share."""
+    """Of a group's time each has a share; rate, means and mix are as if they had come alone."""
     clock = Hand()
-    allocator = made(model, clock, budget_ms=300)
-    alone = made(model, clock, budget_ms=300)
+    allocator, alone = (made(model, clock, budget_ms=3000) for _ in range(2))  # all they want
     for group in np.split(worths(400), 400 // size):
         clock.now += size / 40
         plan = allocator.plan(requests(group))
-        ones = [alone.plan(requests([worth])) for worth in group]
-        assert plan.note["action"].tolist() == [one.note["action"].item() for one in ones]
-        took_us = int(500 * COST[plan.note["action"].numpy()].sum())
-        allocator.observe(trace_of(plan, took_us))
-        for one in ones:
-            alone.observe(trace_of(one, int(500 * COST[one.note["action"].item()])))
+        allocator.observe(trace_of(plan, int(500 * COST[plan.note["action"].numpy()].sum())))
+        for worth, action in zip(group, plan.note["action"].tolist(), strict=True):
+            one = alone.plan(requests([worth]))
+            assert one.note["action"].item() == action
+            alone.observe(trace_of(one, int(500 * COST[action])))
     state, other = allocator.state(), alone.state()
     assert state["cost_correction"] == pytest.approx(0.5, abs=0.01)
     assert state["requests_per_s"] == pytest.approx(40, rel=0.1)
