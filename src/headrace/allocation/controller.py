@@ -30,8 +30,9 @@ class Controller:
 
         p99_ms: float = Field(default=50.0, gt=0)
         """Slowest answer in a hundred that is still well."""
-        waiting: float = Field(default=4.0, gt=0)
-        """Requests that may compute or wait at once."""
+        waiting: float = Field(default=8.0, gt=0)
+        """Requests that may compute or wait at once, on average between two looks. A server answers
+        those that wait together, so that a few tell nothing."""
         cpu: float = Field(default=0.95, gt=0)
         """Cores that this process may use. Near all of one: as a server fills up more requests
         share a pass, so that it is latency that tells when it is full."""
