@@ -47,7 +47,7 @@ def test_no_windup(clock):
 
 def test_noise_below_the_target_lowers_nothing(clock):
     """Falls are twenty times as fast as rises: noise around nothing amiss would end at 0."""
-    controller = made(clock)
+    controller = made(clock, p99_ms=50)
     controller.power = 0.5
     noisy = [Status(p99_ms=20 + 20 * (at % 2), waiting=6 * (at % 3 == 0)) for at in range(40)]
     powers = [run(controller, clock, status, 0.25)[-1] for status in noisy]

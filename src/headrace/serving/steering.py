@@ -15,7 +15,7 @@ import torch
 from ..data import Requests
 from ..stages import Allocator, Fitted, Plan, Revise, Reviser, Statistics, Status, Steerable, Trace
 
-RECENT_S = 5.0  # answers that a status tells of
+RECENT_S = 2.0  # answers that a status tells of; what is past must not be steered by for long
 MOST = 5_000  # of them
 COMPLAIN_S = 10.0  # between two tracebacks
 COMPLAINT = "the allocator failed to %s; the fixed plan serves"
