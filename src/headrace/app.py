@@ -51,6 +51,9 @@ class Serving(Config):
     """Longest slate a request may ask for."""
     max_batch: int = Field(default=64, ge=1, le=10_000)
     """Most requests in one batch call."""
+    max_group: int = Field(default=16, ge=1, le=10_000)
+    """Most requests, of all that wait, which one pass of the cascade answers together. 1: each
+    alone."""
     max_history: int = Field(default=10_000, ge=0, le=1_000_000)
     """Most events of an inline history."""
     max_body_bytes: int = Field(default=1_000_000, ge=1_000)

@@ -178,7 +178,7 @@ class Status:
     """How the system stands; None is what could not be measured."""
 
     p99_ms: float | None = None  # of answers in the last seconds
-    waiting: float | None = None  # requests that compute or wait for it
+    waiting: float | None = None  # requests that compute or wait for it, on average
     cpu: float | None = None  # processor time this process used, 1 is a whole core
     errors: float | None = None  # share of answers that were errors of ours
 

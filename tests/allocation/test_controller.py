@@ -45,6 +45,19 @@ def test_no_windup(clock):
     assert up[-1] > 0.3  # ten minutes of trouble are not to be paid back
 
 
+def test_noise_below_the_target_lowers_nothing(clock):
+    """Falls are twenty times as fast as rises: noise around nothing amiss would end at 0."""
+    controller = made(clock, p99_ms=50)
+    controller.power = 0.5
+    noisy = [Status(p99_ms=20 + 20 * (at % 2), waiting=6 * (at % 3 == 0)) for at in range(40)]
+    powers = [run(controller, clock, status, 0.25)[-1] for status in noisy]
+    assert powers == sorted(powers) and powers[-1] > 0.6
+    powers = [
+        run(controller, clock, Status(p99_ms=47 + 6 * (at % 2)), 0.25)[-1] for at in range(40)
+    ]
+    assert powers[1:] == powers[:1] * 39  # this near to its target all is well
+
+
 def plant(controller, clock, load, seconds, full_ms=10.0, least_ms=2.0):
     """One core: utilisation and a queue that follow from the power and the load."""
     powers, queue = [], 0.0

@@ -228,7 +228,7 @@ def test_our_own_bugs_are_told_by_number_only(fresh, monkeypatch, caplog):
     def broken(self, asks):
         raise KeyError("secret")
 
-    monkeypatch.setattr(Service, "answer", broken)
+    monkeypatch.setattr(Service, "answer_each", broken)
     answer = client.post(RECOMMEND, json={})
     problem = answer.json()["error"]
     assert (answer.status_code, problem["code"]) == (500, "internal")
@@ -345,7 +345,7 @@ def test_a_failed_warm_up_is_told(log, monkeypatch, caplog):
 def test_computing_does_not_hold_up_health_and_is_not_queued_without_end(log, monkeypatch):
     monkeypatch.setattr(api, "WAITING", 2)
     entered, go = threading.Event(), threading.Event()
-    answer = Service.answer
+    answer = Service.answer_each
 
     def slow(self, asks):
         entered.set()
@@ -354,7 +354,7 @@ def test_computing_does_not_hold_up_health_and_is_not_queued_without_end(log, mo
 
     with served(shop.service(log)) as client, ThreadPoolExecutor(2) as pool:
         ready(client)
-        monkeypatch.setattr(Service, "answer", slow)
+        monkeypatch.setattr(Service, "answer_each", slow)
         busy = [pool.submit(client.post, RECOMMEND, json={}) for _ in range(2)]
         assert entered.wait(30)
         while "headrace_waiting 2.0" not in metrics(client):
@@ -369,7 +369,7 @@ def test_computing_does_not_hold_up_health_and_is_not_queued_without_end(log, mo
 
 def test_what_was_begun_is_finished_before_it_stops(log, tmp_path, monkeypatch):
     entered = threading.Event()
-    answer = Service.answer
+    answer = Service.answer_each
 
     def slow(self, asks):
         entered.set()
@@ -379,7 +379,7 @@ def test_what_was_begun_is_finished_before_it_stops(log, tmp_path, monkeypatch):
     with ThreadPoolExecutor(1) as pool, served(shop.service(log, tmp_path)) as client:
         ready(client)
         client.post("/v1/events", json=event(1))
-        monkeypatch.setattr(Service, "answer", slow)
+        monkeypatch.setattr(Service, "answer_each", slow)
         begun = pool.submit(httpx.post, str(client.base_url) + RECOMMEND, json={"user": "u1"})
         assert entered.wait(30)
     assert begun.result(30).status_code == 200

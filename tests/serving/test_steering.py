@@ -12,6 +12,7 @@ from headrace.serving.steering import Pulse, Steering
 from headrace.serving.warm import warm_up
 from headrace.serving.wire import Ask
 from headrace.stages import Plan, Status
+from tests.allocation.planted import Hand
 from tests.serving import shop
 from tests.serving.conftest import ready, served
 
@@ -147,17 +148,30 @@ def test_over_http(moody, monkeypatch):
 
 def test_the_pulse(monkeypatch):
     pulse = Pulse()
-    silent = pulse.status(3)
-    assert (silent.p99_ms, silent.errors, silent.waiting) == (None, None, 3)
+    silent = pulse.status()
+    assert (silent.p99_ms, silent.errors, silent.waiting) == (None, None, 0)
     for at in range(100):
         pulse.answered(503 if at % 4 == 0 else 200, 0.001 * at)
-    status = pulse.status(7)
+    status = pulse.status()
     assert 90 < status.p99_ms < 100
-    assert (status.errors, status.waiting) == (0.25, 7)
+    assert status.errors == 0.25
     assert status.cpu is not None and status.cpu >= 0
     monkeypatch.setattr(steering, "RECENT_S", -1.0)
-    silent = pulse.status(7)
-    assert (silent.p99_ms, silent.errors, silent.waiting) == (None, None, 7)
+    silent = pulse.status()
+    assert (silent.p99_ms, silent.errors) == (None, None)
+
+
+def test_the_pulse_tells_how_many_waited_on_average(monkeypatch):
+    clock = Hand()
+    monkeypatch.setattr(steering.time, "monotonic", clock)
+    pulse = Pulse()
+    for count, seconds in ((0, 1.0), (8, 0.5), (2, 2.5)):
+        pulse.waits(count)
+        clock.now += seconds
+    assert pulse.status().waiting == pytest.approx((8 * 0.5 + 2 * 2.5) / 4)
+    assert pulse.status().waiting == 2  # no time has passed
+    clock.now += 1.0
+    assert pulse.status().waiting == pytest.approx(2)
 
 
 def test_a_server_that_cannot_be_measured_steers_blind_and_sees_again(log, monkeypatch, caplog):

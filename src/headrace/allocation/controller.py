@@ -28,17 +28,20 @@ class Controller:
     class Config(config.Config):
         """Settings of Controller."""
 
-        p99_ms: float = Field(default=50.0, gt=0)
-        """Slowest answer in a hundred that is still well."""
-        waiting: float = Field(default=4.0, gt=0)
-        """Requests that may compute or wait at once."""
-        cpu: float = Field(default=0.85, gt=0)
-        """Cores that this process may use."""
+        p99_ms: float = Field(default=40.0, gt=0)
+        """Slowest answer in a hundred that is still well. To promise 50 steer by less: what is
+        measured is that of seconds, and swings."""
+        waiting: float = Field(default=8.0, gt=0)
+        """Requests that may compute or wait at once, on average between two looks. A server answers
+        those that wait together, so that a few tell nothing."""
+        cpu: float = Field(default=0.95, gt=0)
+        """Cores that this process may use. Near all of one: as a server fills up more requests
+        share a pass, so that it is latency that tells when it is full."""
         errors: float = Field(default=0.01, gt=0, le=1)
         """Share of answers that may be errors of the server."""
         kp: float = Field(default=0.15, ge=0)
         """Answer to a change of the error."""
-        ki: float = Field(default=0.25, ge=0)
+        ki: float = Field(default=0.15, ge=0)
         """Answer to an error that stays, per second."""
         kd: float = Field(default=0.02, ge=0)
         """Answer to a change of the change, in seconds."""
@@ -82,8 +85,8 @@ class Controller:
         change = c.kp * (error - before) + c.ki * settled * took_s
         change += c.kd * (error - 2 * before + earlier) / took_s
         self.error, self._errors = error, (error, before)
-        if not settled and change < 0:
-            change = 0.0  # a target just reached is no reason to rise
+        if not settled or (settled < 0 < change):
+            change = 0.0  # at its target all is well, and below it noise is no reason to fall
         self._move(-change, took_s)
         return self.power
 

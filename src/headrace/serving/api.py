@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Any, TypeVar, final
 
@@ -20,6 +20,7 @@ from ..behavior import StoreError
 from ..errors import RequestError
 from . import wire
 from .feedback import Feedback, OverloadError
+from .gather import Gather
 from .guard import NotReadyError
 from .metrics import Metrics
 from .service import Service
@@ -49,6 +50,8 @@ class Api:
         follow = None if interests is None else interests.follow
         self._feedback = Feedback(service.store, service.log, service.clock, follow)
         self._thread = ThreadPoolExecutor(1, "compute", one_thread)
+        most = service.settings.max_group
+        self._gather = Gather(service, self._thread, most, metrics.group.observe)
         self._ready, self._waiting = False, 0
         self._problem = "warming up; try again in a moment"
 
@@ -106,14 +109,13 @@ class Api:
         steering = self._service.steering
         while True:
             await asyncio.sleep(STEER_S)
-            status = steering.measured(lambda: self._metrics.pulse.status(self._waiting))
+            status = steering.measured(self._metrics.pulse.status)
             if self._ready:
                 steering.steer(status)
 
     async def recommend(self, ask: Ask) -> Response:
         """Recommend for a user, or for an anonymous visitor with an inline history."""
-        answers = await self._compute(lambda: self._service.answer([ask]))
-        return _json(answers[0])
+        return _json(await self._turn(lambda: self._gather.submit(ask)))
 
     async def recommend_batch(self, batch: AskBatch) -> Response:
         """Answer several requests together; if one is wrong, none is answered."""
@@ -169,16 +171,20 @@ class Api:
             raise NotReadyError(self._problem)
 
     async def _compute(self, work: Callable[[], T]) -> T:
+        return await self._turn(lambda: self._thread.submit(work))
+
+    async def _turn(self, begin: Callable[[], Future[T]]) -> T:
+        """Begin what the compute thread does in its turn, unless too much waits for it already."""
         self._must_be_ready()
         if self._waiting >= WAITING:
             raise OverloadError(f"{self._waiting} requests wait already; retry")
         self._waiting += 1
-        self._metrics.waiting.set(self._waiting)
+        self._metrics.waits(self._waiting)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await asyncio.wrap_future(begin())
         finally:
             self._waiting -= 1
-            self._metrics.waiting.set(self._waiting)
+            self._metrics.waits(self._waiting)
 
 
 def one_thread() -> None:

@@ -91,19 +91,14 @@ class Cascade:
         early, late = self._making
         if early:
             merged = watch("features", lambda: early.make(self.builder, requests, merged, store))
-        if late and _wants_ranker(plan):
+        if late and bool(_to_rank(plan).any()):
             store = self.builder.ahead(requests, merged, store, hits=late.hits, names=late.names)
         merged = watch("preranking", lambda: self.prerank(requests, merged))
         if revise is not None:
             told = self.statistics(merged)
             plan = watch("revision", lambda: revise(plan, told))
         short = self.cut(merged, plan.quota["preranking"])
-        if _wants_ranker(plan):
-            if late:
-                short = watch("features", lambda: late.make(self.builder, requests, short, store))
-            ranked = watch("ranking", lambda: self.rank(requests, short))
-        else:
-            ranked = self.unranked(short)
+        ranked = self._ranked(requests, short, _to_rank(plan), store, watch)
         chosen = watch(
             "reranking",
             lambda: self.reranker.select(requests, ranked, plan.quota["reranking"]),
@@ -146,15 +141,46 @@ class Cascade:
         )
 
     def _retrieve(self, channel: Retriever, requests: Requests, quota_B: Tensor) -> Candidates:
-        if not bool(quota_B.any()):  # switched off: not even asked
+        rows = torch.nonzero(quota_B)[:, 0]  # where it is switched off it is not even asked
+        if not len(rows):
             nothing = torch.zeros(0, dtype=torch.int64)
             none = Ragged(nothing, torch.zeros(len(requests) + 1, dtype=torch.int64))
             return Candidates(none, scores={"score": torch.zeros(0, 1)})
-        found = channel.retrieve(requests, quota_B)
+        if len(rows) == len(requests):
+            found = channel.retrieve(requests, quota_B)
+        else:
+            some = channel.retrieve(requests.take(rows), quota_B[rows])
+            length_B = torch.zeros_like(quota_B).index_copy(0, rows, some.item_id.lengths)
+            found = replace(some, item_id=Ragged.sized(some.item_id.values, length_B))
         if self.catalogue.whole:
             return found
         on_sale_N = self.catalogue.available[found.item_id.values]
         return found if bool(on_sale_N.all()) else found.take(torch.nonzero(on_sale_N)[:, 0])
+
+    def _ranked(
+        self,
+        requests: Requests,
+        short: Candidates,
+        wanted_B: Tensor,
+        store: BehaviorStore,
+        watch: _Watch,
+    ) -> Candidates:
+        """The ranker's word where it is wanted, the pre-ranker's elsewhere."""
+        rows = torch.nonzero(wanted_B)[:, 0]
+        if not len(rows):
+            return self.unranked(short)
+        mixed, asking, part = len(rows) < len(requests), requests, short
+        if mixed:
+            asking, part = requests.take(rows), short.take_rows(rows)
+        late = self._making[1]
+        if late:
+            part = watch("features", lambda: late.make(self.builder, asking, part, store))
+        part = watch("ranking", lambda: self.rank(asking, part))
+        if not mixed:
+            return part
+        rough, at_K = self.unranked(short), torch.nonzero(short.item_id.spread(wanted_B))[:, 0]
+        scores = {n: x.index_copy(0, at_K, part.scores[n]) for n, x in rough.scores.items()}
+        return replace(rough, scores=scores)
 
     def narrowed(self, requests: Requests, merged: Candidates) -> Candidates:
         """What the pre-ranker's coarse step leaves, by worth; all where it has no such step."""
@@ -221,9 +247,9 @@ class _Made:
         return builder.candidates(requests, candidates, store, hits=self.hits, names=self.names)
 
 
-def _wants_ranker(plan: Plan) -> bool:
-    """Whether any request of the batch is to be ranked; then all are, for it costs little more."""
-    return "ranking" not in plan.quota or bool((plan.quota["ranking"] > 0).any())
+def _to_rank(plan: Plan) -> Tensor:  # (B,) bool
+    """Whose candidates the ranker is to score; a plan that does not say means everyone's."""
+    return plan.quota.get("ranking", torch.ones_like(plan.quota["preranking"])) > 0
 
 
 @dataclass

@@ -25,6 +25,7 @@ from .steering import Pulse, Steering
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5, 1, 5)
 RECOMMENDING = ("/v1/recommend", "/v1/recommend/batch")  # what the allocator steers by
+GROUPS = (1, 2, 4, 8, 16, 32, 64)
 COUNTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
 
@@ -54,7 +55,8 @@ class Metrics:
         self._requests, self._seconds = functools.cache(requests.labels), _children(seconds)
         self._stages, self._counts = _children(stages), _children(counts)
         self._errors, self._events = functools.cache(errors.labels), functools.cache(events.labels)
-        self.waiting = Gauge(
+        self.group = self._histogram("group", "Requests answered in one pass.", GROUPS)
+        self._waiting = Gauge(
             "headrace_waiting", "Requests that compute or wait for it.", registry=self.registry
         )
         self.ready = Gauge("headrace_ready", "1 when warm.", registry=self.registry)
@@ -82,6 +84,11 @@ class Metrics:
         self._seconds(route).observe(seconds)
         if route in RECOMMENDING:
             self.pulse.answered(status, seconds)
+
+    def waits(self, count: int) -> None:
+        """So many requests compute or wait for it from now on."""
+        self._waiting.set(count)
+        self.pulse.waits(count)
 
     def failed(self, code: str) -> None:
         """Count an error."""

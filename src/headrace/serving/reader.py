@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TypeVar, final
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from .clock import Clock
 from .context import Contexts, Situation
 from .wire import Ask, PastEvent
 
+T = TypeVar("T")
 ANONYMOUS = 1 << 40  # the user numbers of inline histories: far beyond any log's
 EVER = np.iinfo(np.int64).max
 NAMED = 5  # wrong ids that a message tells
@@ -65,13 +66,27 @@ class Reader:
         Without a time a request happens now, but after all events of its user. Raises RequestError.
         """
         places = [f"requests[{at}]." if len(asks) > 1 else "" for at in range(len(asks))]
+        readings, store = self.read_each(asks, places)
+        return unfailing(readings), store
+
+    def read_each(
+        self, asks: Sequence[Ask], places: Sequence[str] | None = None
+    ) -> tuple[list[Reading | RequestError], BehaviorStore]:
+        """The same, with what is wrong with a request in the place of its reading.
+
+        ``places`` is what messages call the requests; by default each is called the only one.
+        """
         user_B = [0 if ask.user is None else self._store.user(ask.user) for ask in asks]
         store = self._store.snapshot(np.array(user_B, np.int64))
-        readings = [
-            self._read(ask, ANONYMOUS + at, places[at], user_B[at], store)
-            for at, ask in enumerate(asks)
-        ]
-        tails = {r.user: r.tail for r in readings if r.tail is not None}
+        readings: list[Reading | RequestError] = []
+        for at, (ask, user) in enumerate(zip(asks, user_B, strict=True)):
+            place = places[at] if places else ""
+            try:
+                readings.append(self._read(ask, ANONYMOUS + at, place, user, store))
+            except RequestError as error:
+                readings.append(error)
+        read = [r for r in readings if isinstance(r, Reading)]
+        tails = {r.user: r.tail for r in read if r.tail is not None}
         return readings, Overlay(store, tails) if tails else store
 
     def _read(self, ask: Ask, visitor: int, place: str, user: int, store: BehaviorStore) -> Reading:
@@ -179,3 +194,13 @@ class Reader:
             return []
         user, before = np.array([reading.user]), np.array([reading.time_ms])
         return np.unique(store.latest(user, before, EVER, self._taken).item).tolist()
+
+
+def unfailing(outcomes: Sequence[T | RequestError]) -> list[T]:
+    """Outcomes of which none is a mistake; raises the first that is."""
+    well: list[T] = []
+    for outcome in outcomes:
+        if isinstance(outcome, RequestError):
+            raise outcome
+        well.append(outcome)
+    return well

@@ -17,13 +17,14 @@ from ..behavior import BehaviorStore, EventStore
 from ..behavior.journal import Journal
 from ..bundle import Bundle
 from ..data import Requests
+from ..errors import RequestError
 from ..log import Log
 from ..stages import Allocator, Fitted, Plan, Trace, sequences_read
 from . import shelf
 from .cascade import Cascade
 from .clock import Clock
 from .interests import Interests, Rememberer
-from .reader import Reader, Reading
+from .reader import Reader, Reading, unfailing
 from .shelf import Shelf
 from .slate import Slates
 from .steering import Steering
@@ -148,12 +149,18 @@ class Service:
         Raises RequestError when one of them cannot be answered as asked.
         """
         with torch.inference_mode():
-            readings, store = self.reader.read(asks)
-            answers: dict[int, Recommendation] = {}
-            for rows in _alike(asks):
-                together = self._answer_together([readings[row] for row in rows], store)
-                answers |= dict(zip(rows, together, strict=True))
-        return [answers[at] for at in range(len(asks))]
+            return unfailing(self._answer(*self.reader.read(asks)))
+
+    def answer_each(self, asks: Sequence[Ask]) -> list[Recommendation | RequestError]:
+        """The same for requests of callers that know nothing of each other.
+
+        One that cannot be answered as asked has what is wrong with it in the place of its slate.
+        """
+        with torch.inference_mode():
+            readings, store = self.reader.read_each(asks)
+            read = [reading for reading in readings if isinstance(reading, Reading)]
+            answers = iter(self._answer(read, store))
+            return [next(answers) if isinstance(r, Reading) else r for r in readings]
 
     def change(self, item: str, change: Change) -> ItemState:
         """Withdraw, restore or re-price an item, from the next request on."""
@@ -185,6 +192,21 @@ class Service:
         channels = {name: (quota_B * wider).clamp(max=most) for name, quota_B in quota.items()}
         stages = {"retrieval": retrieval_B, "preranking": preranking_B, "reranking": slate_B}
         return Plan({**channels, **stages, **ranking}, asked.note)
+
+    def _answer(
+        self, readings: Sequence[Reading], store: BehaviorStore
+    ) -> list[Recommendation | RequestError]:
+        """Slates, or what is wrong with the filters of those that have them."""
+        answers: dict[int, Recommendation | RequestError] = {}
+        for rows in _alike(readings):
+            some = [readings[row] for row in rows]
+            try:
+                together = self._answer_together(some, store)
+            except RequestError as error:
+                answers |= dict.fromkeys(rows, error)
+            else:
+                answers |= dict(zip(rows, together, strict=True))
+        return [answers[at] for at in range(len(readings))]
 
     def _answer_together(
         self, readings: Sequence[Reading], store: BehaviorStore
@@ -265,9 +287,9 @@ def _readers(
     return *others, ranker
 
 
-def _alike(asks: Sequence[Ask]) -> list[list[int]]:
+def _alike(readings: Sequence[Reading]) -> list[list[int]]:
     """Rows of requests that one cascade can answer: those whose filters show the same items."""
     groups: dict[tuple[object, ...], list[int]] = {}
-    for at, ask in enumerate(asks):
-        groups.setdefault(shelf.shown(ask.filters), []).append(at)
+    for at, reading in enumerate(readings):
+        groups.setdefault(shelf.shown(reading.ask.filters), []).append(at)
     return list(groups.values())

@@ -15,7 +15,7 @@ import torch
 from ..data import Requests
 from ..stages import Allocator, Fitted, Plan, Revise, Reviser, Statistics, Status, Steerable, Trace
 
-RECENT_S = 5.0  # answers that a status tells of
+RECENT_S = 2.0  # answers that a status tells of; what is past must not be steered by for long
 MOST = 5_000  # of them
 COMPLAIN_S = 10.0  # between two tracebacks
 COMPLAINT = "the allocator failed to %s; the fixed plan serves"
@@ -113,23 +113,33 @@ class Pulse:
     def __init__(self) -> None:
         self._answers: deque[tuple[float, float, bool]] = deque(maxlen=MOST)
         self._wall_s, self._cpu_s = time.monotonic(), time.process_time()
+        self._waiting, self._since_s, self._waited_s = 0, self._wall_s, 0.0
+
+    def waits(self, count: int) -> None:
+        """Take notice that so many requests compute or wait for it from now on."""
+        now_s = time.monotonic()
+        self._waited_s += self._waiting * (now_s - self._since_s)
+        self._waiting, self._since_s = count, now_s
 
     def answered(self, status: int, seconds: float) -> None:
         """Count an answer."""
         self._answers.append((time.monotonic(), seconds, status >= 500))
 
-    def status(self, waiting: int) -> Status:
-        """Sum up, and start the next stretch of processor time.
+    def status(self) -> Status:
+        """Sum up, and start the next stretch of processor time and of waiting.
 
-        Without an answer in the last seconds nothing is known of latency and errors.
+        Without an answer in the last seconds nothing is known of latency and errors. How many wait
+        is the mean of the stretch: they come and go in groups, so that one look tells little.
         """
+        self.waits(self._waiting)
         wall_s, cpu_s = time.monotonic(), time.process_time()
         took_s = wall_s - self._wall_s
         cpu = (cpu_s - self._cpu_s) / took_s if took_s > 0 else None
-        self._wall_s, self._cpu_s = wall_s, cpu_s
+        waiting = self._waited_s / took_s if took_s > 0 else float(self._waiting)
+        self._wall_s, self._cpu_s, self._waited_s = wall_s, cpu_s, 0.0
         while self._answers and self._answers[0][0] < wall_s - RECENT_S:
             self._answers.popleft()
         well_s = [seconds for _, seconds, failed in self._answers if not failed]
         errors = 1 - len(well_s) / len(self._answers) if self._answers else None
         p99_ms = 1000 * float(np.quantile(well_s, 0.99)) if well_s else None
-        return Status(p99_ms, float(waiting), cpu, errors)
+        return Status(p99_ms, waiting, cpu, errors)

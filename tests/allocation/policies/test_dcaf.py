@@ -284,3 +284,23 @@ def test_it_is_configured_like_any_policy():
         parse(TEXT.replace("budget_by_day = [0.5, 1]", "budget_mss = 5"), File)
     with pytest.raises(ConfigError, match="no such stage or channel 'popular'"):
         settings.check(["other"])
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_a_group_counts_as_so_many_requests(model, size):
+    """Of a group's time each has a share; rate, means and mix are as if they had come alone."""
+    clock = Hand()
+    allocator, alone = (made(model, clock, budget_ms=3000) for _ in range(2))  # all they want
+    for group in np.split(worths(400), 400 // size):
+        clock.now += size / 40
+        plan = allocator.plan(requests(group))
+        allocator.observe(trace_of(plan, int(500 * COST[plan.note["action"].numpy()].sum())))
+        for worth, action in zip(group, plan.note["action"].tolist(), strict=True):
+            one = alone.plan(requests([worth]))
+            assert one.note["action"].item() == action
+            alone.observe(trace_of(one, int(500 * COST[action])))
+    state, other = allocator.state(), alone.state()
+    assert state["cost_correction"] == pytest.approx(0.5, abs=0.01)
+    assert state["requests_per_s"] == pytest.approx(40, rel=0.1)
+    for name in ("cost_correction", "requests_per_s", "slate_value", "mix"):
+        assert state[name] == pytest.approx(other[name], rel=1e-6), name

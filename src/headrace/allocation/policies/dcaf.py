@@ -177,10 +177,11 @@ class Dcaf:
         expected_ms = float(model.actions.cost_ms[action_B].mean()) if len(action_B) else 0.0
         for value in slate_value(trace):
             self._value += SMOOTH * (value - self._value)
-        self._spent_ms += SMOOTH * (spent_ms - self._spent_ms)
+        weight = 1 - (1 - SMOOTH) ** len(action_B)  # as if each request had a trace of its own
+        self._spent_ms += weight * (spent_ms - self._spent_ms)
         if expected_ms > 0:
             ratio = min(4.0, max(0.25, spent_ms / expected_ms))
-            self._correction += SMOOTH * (ratio - self._correction)
+            self._correction += weight * (ratio - self._correction)
         if self._decisions is not None:
             power = self.controller.power
             shared = {"price": self.price, "max_power": power, "spent_ms": spent_ms}
