@@ -22,8 +22,9 @@ from ..data import Candidates, Hits, Ragged, Requests
 from ..errors import ConfigError
 from ..log import Log
 from ..ops import groups, history
-from ..schema import COUNTERS
+from ..schema import COUNTERS, RATES
 from ..schema import Sequence as Stretch
+from .delivery import Delivery
 from .encoders import Bucket
 from .popularity import DAY_MS, Popularity
 from .space import CLOCK, FeatureSpace
@@ -63,13 +64,19 @@ class _Keys:
 class FeatureBuilder:
     """Makes features of one log under one feature space."""
 
-    def __init__(self, space: FeatureSpace, log: Log) -> None:
+    def __init__(self, space: FeatureSpace, log: Log, delivery: Delivery | None = None) -> None:
+        """Raises DataError if delivery rates are among the features and were never counted.
+
+        ``delivery`` is what they are made of, by default what was counted beside the log.
+        """
         self.space = space
         self._popularity = Popularity.of(log)
         self._group_offsets, self._group_item = log.exposure("offsets"), log.exposure("item")
         self._shown = {c: log.exposure(c) for c in log.manifest.exposure}
         schema = space.schema
         self._dear = [n for n in schema.names("privileged") if not space.told_by_events(n)]
+        rates = [n for n in (*schema.names("cross"), *self._dear) if self._column(n) in RATES]
+        self.delivery = (delivery or Delivery.needed(log, rates)) if rates else None
         self._user = {n: self._encode_users(n, log) for n in schema.names("user")}
         self._codes = {  # codes of the log's vocabulary -> ids of the feature
             n: space.encoders[n].encode(pl.Series(log.vocab[self._column(n)]))
@@ -155,12 +162,15 @@ class FeatureBuilder:
         columns = {self._column(n) for n in names}
         row_N = found.item_id.row.numpy()
         item_N = found.item_id.values.numpy()
-        numbers = self._popularities(columns, requests.time_ms.numpy()[row_N], item_N)
+        time_N = requests.time_ms.numpy()[row_N]
+        numbers = self._popularities(columns, time_N, item_N)
+        if self.delivery is not None:
+            rates = columns & RATES.keys()
+            numbers |= {name: self.delivery.rate(name, item_N, time_N) for name in rates}
         if hits or self.counters(names):
             keys = self._keys(requests, found)
             events = store.by_category(*keys.asked, self.space.schema.key_events)
             key_N, asked_P = keys.key_N, keys.before_P
-            time_N = requests.time_ms.numpy()[row_N]
             numbers |= _counters(columns, events, key_N, time_N, item_N)
             if hits:
                 found = replace(found, hits=_hits(events, key_N, asked_P))

@@ -49,8 +49,8 @@ def cumulate(
 def count(
     offsets: Array, day: Array, total: Array, item_N: Array, day_N: Array, window: int
 ) -> Array:
-    """Events of each item in the ``window`` whole days before ``day_N``, ``(N,) int32``."""
-    out = np.zeros(item_N.shape[0], np.int32)
+    """Events of each item in the ``window`` whole days before each day, ``(N,)`` like total."""
+    out = np.zeros(item_N.shape[0], total.dtype)
     for n in range(item_N.shape[0]):
         i = item_N[n]
         if 0 <= i < offsets.shape[0] - 1:
