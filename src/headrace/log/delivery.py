@@ -89,7 +89,9 @@ class DeliveryFiles:
             (ordered & (pl.col(PASSED) <= pl.col(ENTERED))).fill_null(False).all()
         ).item():
             raise _unusable(path, "want 0 <= shown <= passed <= entered everywhere")
-        known = table.join(self._rows, on="item").group_by("number").sum().sort("number")
+        known = (
+            table.join(self._rows, on="item").drop("item").group_by("number").sum().sort("number")
+        )
         return Counts(
             known["number"].to_numpy(), known.select(COLUMNS).to_numpy().T.astype(np.int64)
         )
