@@ -25,14 +25,16 @@ from .popularity import DAY_MS
 
 Array = NDArray[Any]
 DOUBT = 20.0  # requests
-EVERYTHING = 0  # the row of no item holds the sums over all
 LONGEST_DAYS = max(days for _, days in RATES.values())
 GOT = {"delivery": SHOWN, "passing": PASSED}
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """Cumulative daily counts of every item, as ops/popularity.py reads them."""
+    """Cumulative daily counts of every item, as ops/popularity.py reads them.
+
+    Row 0, which is no item, holds the sums over all.
+    """
 
     offsets: Array  # (I + 1,) int64
     day: Array  # (n,) int32
@@ -92,13 +94,6 @@ class Delivery:
     def rate(self, column: str, item_N: Array, time_N: Array) -> Array:  # (N,) float64
         """A rate of RATES as of each time; not a number for items that never got that far."""
         what, days = RATES[column]
-        entered, got = self.total[ENTERED], self.total[GOT[what]]
-        nothing_N = np.full_like(item_N, EVERYTHING)
-
-        def count(total: Array, of_N: Array) -> Array:
-            return ops.count(self.offsets, self.day, total, of_N, time_N // DAY_MS, days)
-
-        entered_N = count(entered, item_N)
-        usual_N = count(got, nothing_N) / np.maximum(count(entered, nothing_N), 1)
-        rate_N = (count(got, item_N) + DOUBT * usual_N) / (entered_N + DOUBT)
-        return np.where(entered_N > 0, rate_N, np.nan)
+        part, whole = self.total[GOT[what]], self.total[ENTERED]
+        day_N = time_N // DAY_MS
+        return ops.share(self.offsets, self.day, part, whole, item_N, day_N, days, DOUBT)

@@ -19,6 +19,7 @@ from ..features.delivery import LONGEST_DAYS, Delivery
 from ..features.popularity import DAY_MS
 from ..log import Log
 from ..log.delivery import Counts, DeliveryFiles
+from ..ops import popularity
 from ..stages import Trace
 
 Array = NDArray[Any]
@@ -38,7 +39,7 @@ def tally(count_3I: Array, trace: Trace) -> None:
     chosen_B = parts[0].lengths > trace.plan.quota["reranking"]
     for count_I, part in zip(count_3I, parts, strict=True):
         some = part if bool(chosen_B.all()) else part.take_rows(torch.nonzero(chosen_B)[:, 0])
-        np.add.at(count_I, some.values.numpy(), 1)
+        popularity.tally(count_I, some.values.numpy())
 
 
 @final
