@@ -163,10 +163,7 @@ class FeatureBuilder:
         row_N = found.item_id.row.numpy()
         item_N = found.item_id.values.numpy()
         time_N = requests.time_ms.numpy()[row_N]
-        numbers = self._popularities(columns, time_N, item_N)
-        if self.delivery is not None:
-            rates = columns & RATES.keys()
-            numbers |= {name: self.delivery.rate(name, item_N, time_N) for name in rates}
+        numbers = self._by_day(columns, time_N, item_N)
         if hits or self.counters(names):
             keys = self._keys(requests, found)
             events = store.by_category(*keys.asked, self.space.schema.key_events)
@@ -196,16 +193,16 @@ class FeatureBuilder:
             return encoder.encode_numbers(numbers[column])
         return self._codes[name][numbers[column]] if name in self._codes else numbers[column]
 
-    def _popularities(self, columns: set[str], time_N: Array, item_N: Array) -> dict[str, Array]:
-        counted = {
-            column: int(column[len(POPULARITY) :])
-            for column in columns
-            if column.startswith(POPULARITY)
+    def _by_day(self, columns: set[str], time_N: Array, item_N: Array) -> dict[str, Array]:
+        """What the whole days before its request tell of each item."""
+        numbers = {
+            c: self._popularity.count(item_N, time_N, int(c.removeprefix(POPULARITY))).astype(float)
+            for c in columns
+            if c.startswith(POPULARITY)
         }
-        return {
-            column: self._popularity.count(item_N, time_N, days).astype(float)
-            for column, days in counted.items()
-        }
+        if (delivery := self.delivery) is not None:  # a server may replace it meanwhile
+            numbers |= {c: delivery.rate(c, item_N, time_N) for c in columns & RATES.keys()}
+        return numbers
 
     def ahead(
         self,
