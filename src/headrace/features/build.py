@@ -65,9 +65,9 @@ class FeatureBuilder:
     """Makes features of one log under one feature space."""
 
     def __init__(self, space: FeatureSpace, log: Log, delivery: Delivery | None = None) -> None:
-        """Raises DataError if delivery rates are among the features and were never counted.
+        """``delivery``: what delivery rates are made of, by default what is kept beside the log.
 
-        ``delivery`` is what they are made of, by default what was counted beside the log.
+        Raises DataError if they are among the features and were never counted.
         """
         self.space = space
         self._popularity = Popularity.of(log)
