@@ -160,8 +160,7 @@ class FeatureBuilder:
         names: Sequence[str],
     ) -> Candidates:
         columns = {self._column(n) for n in names}
-        row_N = found.item_id.row.numpy()
-        item_N = found.item_id.values.numpy()
+        row_N, item_N = found.item_id.row.numpy(), found.item_id.values.numpy()
         time_N = requests.time_ms.numpy()[row_N]
         numbers = self._by_day(columns, time_N, item_N)
         if hits or self.counters(names):
