@@ -7,7 +7,8 @@ model's own first 50 of what retrieval found), candidates a second and ms of a r
 ``cascade`` lets the ranker score all that retrieval found, or what COLD leaves of it: how much
 recall@10 and worth of what was taken is lost, for how many times fewer candidates ranked.
 
-``two_step``: how few candidates the vector product may leave to COLD for a share of COLD's hit.
+``two_step``: how few candidates a cheap word may leave to COLD for a share of COLD's hit: the
+merge's own, and (``two_step_vector``) the vector product's.
 
     python -m benchmarks.preranking [--run runs/complete_journey] [--keep 24 12 5] [--plot FILE]
 
@@ -242,7 +243,10 @@ def measure(run: Run, given: Any, steps: Steps) -> dict[str, Any]:
     with steps("two steps"):
         wide = {**app.allocation.quota, "retrieval": given.wide}
         asked = Yardstick.of(cascade, wide, samples, "test").asked
-        stepped = stepping.fit(both(vector, first, samples), asked, samples, given.target)
+        stepped, by_vector = (
+            stepping.fit(both(coarse, first, samples), asked, samples, given.target)
+            for coarse in (None, vector)
+        )
     with steps("blends"):
         passes = pipeline.explore(cascade.channels, samples, app.allocation.quota)
         ours = with_preranker(cascade, first, passes, samples, run)
@@ -254,26 +258,33 @@ def measure(run: Run, given: Any, steps: Steps) -> dict[str, Any]:
     return {
         "models": {p.name: p.plain() for p in points},
         "slim": slim,
-        "two_step": {
-            "target": given.target,
-            "candidates": stepped.candidates,
-            "keep": stepped.best.keep,
-            "hit": round(stepped.best.hit, 4),
-            "of_one_step": round(stepped.best.of_whole, 4),
-            "ms": round(stepped.ms, 3),
-            "one_step_ms": round(stepped.whole_ms, 3),
-            "cost": round(stepped.cost, 3),
-        },
+        "two_step": figures_of(stepped, given.target),
+        "two_step_vector": figures_of(by_vector, given.target),
         "cascade": {**best, **whole},
     }
 
 
-def both(vector: Pointwise, cold: Cold, samples: Samples) -> TwoStep:
-    """Two trained pre-rankers as the steps of one."""
-    assert isinstance(vector, Vector)
-    config = TwoStep.Config(coarse=vector.config, fine=cold.config)
+def figures_of(stepped: stepping.Fitted, target: float) -> dict[str, float]:
+    """Two steps in plain numbers."""
+    return {
+        "target": target,
+        "candidates": stepped.candidates,
+        "keep": stepped.best.keep,
+        "hit": round(stepped.best.hit, 4),
+        "of_one_step": round(stepped.best.of_whole, 4),
+        "ms": round(stepped.ms, 3),
+        "one_step_ms": round(stepped.whole_ms, 3),
+        "cost": round(stepped.cost, 3),
+    }
+
+
+def both(vector: Pointwise | None, cold: Cold, samples: Samples) -> TwoStep:
+    """Trained pre-rankers as the steps of one; without a vector product the merge's word cuts."""
+    assert vector is None or isinstance(vector, Vector)
+    config = TwoStep.Config(coarse=vector and vector.config, fine=cold.config)
     model = config.build(samples.space, cold.tasks)
-    model.coarse.load_state_dict(vector.state_dict())
+    if model.coarse is not None and vector is not None:
+        model.coarse.load_state_dict(vector.state_dict())
     model.fine.load_state_dict(cold.state_dict())
     model.freeze()
     return model

@@ -44,6 +44,9 @@ class Serving(Config):
     interests: bool = True
     """With a ranker that remembers (mimn) and a local store: keep the states of users in
     events/interests, one step an event, instead of running through histories at every request."""
+    delivery: bool = False
+    """Count, in log/delivery, what becomes of what gets into pre-ranking. A server whose features
+    are made of it counts in any case."""
     clock: Literal["wall", "log"] = "wall"
     """wall: requests happen now. log: time starts at the end of the log and runs on from there, so
     that an old log can be served as if it were today's."""

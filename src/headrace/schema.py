@@ -17,6 +17,13 @@ from .errors import ConfigError, suggest
 
 Side = Literal["user", "item", "context", "cross", "privileged"]
 
+#: Shares of what got into pre-ranking, in so many whole days; see features/delivery.py.
+RATES: Mapping[str, tuple[Literal["delivery", "passing"], int]] = {
+    f"item_{what}_{days}": (what, days)
+    for what in ("delivery", "passing")  # got into a slate, got to the ranker
+    for days in (1, 7, 28)
+}
+
 #: What the cross and privileged sides can be computed from; see features/build.py.
 COUNTERS = (
     "user_item_count",  # the user's events on this item
@@ -30,6 +37,7 @@ COUNTERS = (
     "item_popularity_7",
     "item_popularity_28",
     "item_popularity_91",
+    *RATES,
 )
 
 

@@ -18,6 +18,7 @@ from ..app import App
 from ..calibration import Calibration
 from ..errors import BundleError
 from ..features import FeatureBuilder, FeatureSpace, encoders
+from ..features.delivery import Delivery
 from ..log import Log
 from ..nn.pointwise import Pointwise
 from ..schema import Schema
@@ -84,8 +85,11 @@ class Bundle:
         fitted = {name: encoders.restore(state) for name, state in states.items()}
         return FeatureSpace.over(self.app.schema_, fitted, log)
 
-    def assemble(self, log: Log) -> Cascade:
-        """The cascade, ready to run on a log."""
+    def assemble(self, log: Log, delivery: Delivery | None = None) -> Cascade:
+        """The cascade, ready to run on a log; ``delivery`` in place of what was counted beside it.
+
+        Raises DataError if features are made of delivery counts and there are none.
+        """
         app, space = self.app, self.space(log)
         channels: dict[str, Retriever] = {
             name: channel.build(space).restore(self.arrays(f"channel.{name}"), space)
@@ -98,7 +102,7 @@ class Bundle:
         space = space.with_catalogue(catalogue)
         preranker = app.preranking.build(space, app.samples.tasks)
         return Cascade(
-            builder=FeatureBuilder(space, log),
+            builder=FeatureBuilder(space, log, delivery),
             catalogue=catalogue,
             channels=channels,
             merge=Merge.from_arrays(self.arrays("merge")),

@@ -14,6 +14,7 @@ from ..errors import ConfigError
 from .steps import Steps
 
 if TYPE_CHECKING:
+    from ..pipeline.delivery import Replayed
     from ..tuning.selection import Selection
     from ..tuning.slimming import Slimmed
     from ..tuning.stepping import Fitted
@@ -95,6 +96,36 @@ def steps(
     print(f"keep = {found.best.keep}")
 
 
+@prerank.command("delivery")
+def delivery(
+    run: RunPath,
+    requests: Annotated[int, typer.Option(min=1, help="Logged requests to replay.")] = 20_000,
+    days: Annotated[
+        int | None,
+        typer.Option(min=1, help="Count the log's last days; default: all that rankers look at."),
+    ] = None,
+    again: Annotated[bool, typer.Option(help="Count days anew that have counts.")] = False,
+) -> None:
+    """Replay logged requests to count how often items pass pre-ranking and are shown."""
+    from ..pipeline.delivery import replay
+    from ..run import Run
+    from ..training.observers import progress_bars
+
+    opened = Run.open(run)
+    with Steps(console)("replay"), progress_bars(console) as progress:
+        task = progress.add_task("requests")
+        told = replay(
+            opened,
+            requests,
+            days,
+            again=again,
+            progress=lambda done, of: progress.update(task, completed=done, total=of),
+        )
+    _print_replayed(told, opened.log_path)
+    _print_plainly("write under [schema.features], then `headrace train`:")
+    print('item_delivery_7 = { of = "cross" }')
+
+
 def slim(
     run: RunPath,
     stage: Annotated[str, typer.Option(help="preranking or ranking.")] = "preranking",
@@ -160,6 +191,23 @@ def _print_steps(found: Fitted, target: float) -> None:
         f"a request of {found.candidates} candidates: {found.ms:.2f} ms, without the coarse step "
         f"{found.whole_ms:.2f} ms ({found.cost:.0%})",
     ):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _print_replayed(told: Replayed, log: Path) -> None:
+    passed, shown = (count / max(told.entered, 1) for count in (told.passed, told.shown))
+    lines = [
+        f"{log}/delivery: {told.days} days counted out of {told.requests:,} requests; of "
+        f"{told.entered:,} candidates {passed:.2%} reached the ranker, {shown:.2%} a slate"
+    ]
+    if told.kept:
+        lines.append(f"  note: {told.kept} days had counts already and keep them")
+    if told.trained:
+        lines.append(
+            f"  note: {told.trained} of the days are among those that the cascade was trained on: "
+            "it knows what came after them"
+        )
+    for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 
 

@@ -22,8 +22,9 @@ from ..data import Candidates, Hits, Ragged, Requests
 from ..errors import ConfigError
 from ..log import Log
 from ..ops import groups, history
-from ..schema import COUNTERS
+from ..schema import COUNTERS, RATES
 from ..schema import Sequence as Stretch
+from .delivery import Delivery
 from .encoders import Bucket
 from .popularity import DAY_MS, Popularity
 from .space import CLOCK, FeatureSpace
@@ -63,13 +64,19 @@ class _Keys:
 class FeatureBuilder:
     """Makes features of one log under one feature space."""
 
-    def __init__(self, space: FeatureSpace, log: Log) -> None:
+    def __init__(self, space: FeatureSpace, log: Log, delivery: Delivery | None = None) -> None:
+        """``delivery``: what delivery rates are made of, by default what is kept beside the log.
+
+        Raises DataError if they are among the features and were never counted.
+        """
         self.space = space
         self._popularity = Popularity.of(log)
         self._group_offsets, self._group_item = log.exposure("offsets"), log.exposure("item")
         self._shown = {c: log.exposure(c) for c in log.manifest.exposure}
         schema = space.schema
         self._dear = [n for n in schema.names("privileged") if not space.told_by_events(n)]
+        rates = [n for n in (*schema.names("cross"), *self._dear) if self._column(n) in RATES]
+        self.delivery = (delivery or Delivery.needed(log, rates)) if rates else None
         self._user = {n: self._encode_users(n, log) for n in schema.names("user")}
         self._codes = {  # codes of the log's vocabulary -> ids of the feature
             n: space.encoders[n].encode(pl.Series(log.vocab[self._column(n)]))
@@ -153,14 +160,13 @@ class FeatureBuilder:
         names: Sequence[str],
     ) -> Candidates:
         columns = {self._column(n) for n in names}
-        row_N = found.item_id.row.numpy()
-        item_N = found.item_id.values.numpy()
-        numbers = self._popularities(columns, requests.time_ms.numpy()[row_N], item_N)
+        row_N, item_N = found.item_id.row.numpy(), found.item_id.values.numpy()
+        time_N = requests.time_ms.numpy()[row_N]
+        numbers = self._by_day(columns, time_N, item_N)
         if hits or self.counters(names):
             keys = self._keys(requests, found)
             events = store.by_category(*keys.asked, self.space.schema.key_events)
             key_N, asked_P = keys.key_N, keys.before_P
-            time_N = requests.time_ms.numpy()[row_N]
             numbers |= _counters(columns, events, key_N, time_N, item_N)
             if hits:
                 found = replace(found, hits=_hits(events, key_N, asked_P))
@@ -186,16 +192,16 @@ class FeatureBuilder:
             return encoder.encode_numbers(numbers[column])
         return self._codes[name][numbers[column]] if name in self._codes else numbers[column]
 
-    def _popularities(self, columns: set[str], time_N: Array, item_N: Array) -> dict[str, Array]:
-        counted = {
-            column: int(column[len(POPULARITY) :])
-            for column in columns
-            if column.startswith(POPULARITY)
+    def _by_day(self, columns: set[str], time_N: Array, item_N: Array) -> dict[str, Array]:
+        """What the whole days before its request tell of each item."""
+        numbers = {
+            c: self._popularity.count(item_N, time_N, int(c.removeprefix(POPULARITY))).astype(float)
+            for c in columns
+            if c.startswith(POPULARITY)
         }
-        return {
-            column: self._popularity.count(item_N, time_N, days).astype(float)
-            for column, days in counted.items()
-        }
+        if (delivery := self.delivery) is not None:  # a server may replace it meanwhile
+            numbers |= {c: delivery.rate(c, item_N, time_N) for c in columns & RATES.keys()}
+        return numbers
 
     def ahead(
         self,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, suggest
 from ..log import Log
-from ..schema import COUNTERS, Feature, Schema
+from ..schema import COUNTERS, RATES, Feature, Schema
 from . import encoders
 from .catalogue import Catalogue
 from .encoders import Bucket, Encoder, Hashed, Own, Vocabulary
@@ -28,6 +28,8 @@ COUNTER_EDGES: Mapping[str, Bucket] = {
     if name.endswith("_share")
     else encoders.spaced(0.05, 200, 24)
     if name.endswith("_decay")
+    else encoders.spaced(0.001, 1, 20)
+    if name in RATES
     else encoders.spaced(1, 100_000, 32)
     if name.startswith("item_popularity")
     else encoders.spaced(1, 200, 14)

@@ -86,6 +86,11 @@ class Log:
             raise DataError(f"{path}: no log here; run `headrace ingest CONFIG` first")
         return cls(version, Manifest.read(version / "manifest.json"))
 
+    @property
+    def folder(self) -> Path:
+        """Where its versions lie, and what is kept beside them."""
+        return self.path.parents[1] if self.path.parent.name == "versions" else self.path
+
     @cached_property
     def users(self) -> pl.DataFrame:
         """Raw id in column ``user`` and attributes; the row is the user's number."""

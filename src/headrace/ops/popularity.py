@@ -46,6 +46,13 @@ def cumulate(
 
 
 @njit(cache=True, nogil=True)
+def tally(count_I: Array, item_N: Array) -> None:
+    """Add 1 for each of some items, in place."""
+    for i in item_N:
+        count_I[i] += 1
+
+
+@njit(cache=True, nogil=True)
 def count(
     offsets: Array, day: Array, total: Array, item_N: Array, day_N: Array, window: int
 ) -> Array:
@@ -54,11 +61,57 @@ def count(
     for n in range(item_N.shape[0]):
         i = item_N[n]
         if 0 <= i < offsets.shape[0] - 1:
-            low, high = offsets[i], offsets[i + 1]
-            end = low + np.searchsorted(day[low:high], day_N[n], side="left")
-            start = low + np.searchsorted(day[low:high], day_N[n] - window, side="left")
-            if end > low:
-                out[n] = total[end - 1]
-            if start > low:
-                out[n] -= total[start - 1]
+            start, end = _bounds(offsets, day, i, day_N[n], window)
+            out[n] = _between(offsets, total, i, start, end)
     return out
+
+
+@njit(cache=True, nogil=True)
+def share(
+    offsets: Array,
+    day: Array,
+    part: Array,
+    whole: Array,
+    item_N: Array,
+    day_N: Array,
+    window: int,
+    doubt: float,
+) -> Array:
+    """Part of the whole of each item in the ``window`` days before, ``(N,) float64``.
+
+    Drawn to the share of row 0, as if ``doubt`` more of the whole had gone like that; not a number
+    where an item has no whole.
+    """
+    out = np.full(item_N.shape[0], np.nan)
+    usual, of_day = 0.0, -1
+    for n in range(item_N.shape[0]):
+        i = item_N[n]
+        if not 0 <= i < offsets.shape[0] - 1:
+            continue
+        start, end = _bounds(offsets, day, i, day_N[n], window)
+        of = _between(offsets, whole, i, start, end)
+        if of == 0:
+            continue
+        if day_N[n] != of_day:
+            low, high = _bounds(offsets, day, 0, day_N[n], window)
+            every = _between(offsets, whole, 0, low, high)
+            usual = _between(offsets, part, 0, low, high) / max(every, 1)
+            of_day = day_N[n]
+        out[n] = (_between(offsets, part, i, start, end) + doubt * usual) / (of + doubt)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _bounds(offsets: Array, day: Array, i: int, today: int, window: int) -> tuple[int, int]:
+    """Where an item's days within the window begin and end."""
+    low, high = offsets[i], offsets[i + 1]
+    end = low + np.searchsorted(day[low:high], today, side="left")
+    return low + np.searchsorted(day[low:end], today - window, side="left"), end
+
+
+@njit(cache=True, nogil=True)
+def _between(offsets: Array, total: Array, i: int, start: int, end: int) -> int:
+    """What an item's total grew by from ``start`` to ``end``."""
+    if end == start:
+        return 0
+    return total[end - 1] - (total[start - 1] if start > offsets[i] else 0)

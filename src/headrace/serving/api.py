@@ -101,6 +101,8 @@ class Api:
         gc.collect()
         gc.freeze()  # what lives now lives on: later collections need not walk it
         self._service.add_observer(self._metrics.trace)
+        if self._service.delivery is not None:
+            self._service.add_observer(self._service.delivery.observe)
         self._ready = True
         self._metrics.ready.set(1)
 

@@ -184,12 +184,18 @@ class Cascade:
 
     def narrowed(self, requests: Requests, merged: Candidates) -> Candidates:
         """What the pre-ranker's coarse step leaves, by worth; all where it has no such step."""
-        if not isinstance(self.preranker, Narrowing):
+        model = self.preranker
+        if not isinstance(model, Narrowing):
             return merged
-        rough_N = self.worth(self.preranker.coarse_score(requests, merged), merged)
-        quota_B = torch.full((len(requests),), self.preranker.keep)
-        kept_K = ragged.top(rough_N, merged.item_id.offsets, quota_B)
-        return merged.take(kept_K.sort().values)  # in the order of retrieval, as without the step
+        return self.cut_coarsely(model, requests, merged, model.keep)
+
+    def cut_coarsely(
+        self, model: Narrowing, requests: Requests, merged: Candidates, keep: int
+    ) -> Candidates:
+        """The best by a coarse step, in the order of retrieval as without it."""
+        rough_N = self.worth(model.coarse_score(requests, merged), merged)
+        quota_B = torch.full((len(requests),), keep)
+        return merged.take(ragged.top(rough_N, merged.item_id.offsets, quota_B).sort().values)
 
     def prerank(self, requests: Requests, merged: Candidates) -> Candidates:
         """Add what the pre-ranker says, in the light of retrieval."""

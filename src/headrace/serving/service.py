@@ -23,6 +23,7 @@ from ..stages import Allocator, Fitted, Plan, Trace, sequences_read
 from . import shelf
 from .cascade import Cascade
 from .clock import Clock
+from .delivery import DeliveryCounter
 from .interests import Interests, Rememberer
 from .reader import Reader, Reading, unfailing
 from .shelf import Shelf
@@ -56,20 +57,22 @@ class Service:
         targets: Sequence[str] | None = None,
         changes: Journal | None = None,
         interests: Interests | None = None,
+        delivery: DeliveryCounter | None = None,
         fallback: Mapping[str, int] | None = None,
     ) -> None:
         """Put a service together.
 
         ``tasks`` are the ranker's, in order. ``targets`` are the event types by which a user has
         an item, default all. ``changes`` keeps what changes in the catalogue. ``interests``
-        has users' states where the ranker keeps some. ``fallback`` is the plan that serves when
-        the allocator fails.
+        has users' states where the ranker keeps some. ``delivery`` is to count what becomes of
+        candidates; a server begins when it is warm. ``fallback`` is the plan that serves when the
+        allocator fails.
         """
         self.settings, self.version, self.store, self.log = settings, version, store, log
         self.clock = Clock(settings.clock, store.last_ms)
         self.shelf = Shelf(cascade, log, store.items, changes)
         self.reader = Reader(log, store, settings, self.clock, targets)
-        self.interests = interests
+        self.interests, self.delivery = interests, delivery
         self._slates = Slates(log, tasks)
         self.steering = Steering(allocator, fallback)
         self._sequences = sequences_read(_readers(cascade, allocator, interests))
@@ -98,6 +101,11 @@ class Service:
             interests = None
             if writable and app.serving.interests and isinstance(cascade.ranker, Rememberer):
                 interests = Interests.open(kept, cascade.ranker, cascade.builder, store, log)
+            delivery = None
+            if writable and (app.serving.delivery or cascade.builder.delivery is not None):
+                clock = Clock(app.serving.clock, store.last_ms)
+                delivery = DeliveryCounter(log, cascade.builder, clock.now_ms)
+                opened.callback(delivery.close)
             service = cls(
                 cascade,
                 steered,
@@ -109,6 +117,7 @@ class Service:
                 targets=app.samples.targets,
                 changes=changes,
                 interests=interests,
+                delivery=delivery,
                 fallback=app.allocation.quota,
             )
             opened.pop_all()
@@ -121,9 +130,11 @@ class Service:
         self.close()
 
     def close(self) -> None:
-        """Close the store, the journal of changes, and users' states."""
+        """Close the store, the journal of changes, users' states, and what is counted."""
         if self.interests is not None:
             self.interests.close()
+        if self.delivery is not None:
+            self.delivery.close()
         self.steering.close()
         self.store.close()
         self.shelf.close()

@@ -16,9 +16,10 @@ from ..evaluation import lists, metrics
 from ..evaluation.consistency import FAVOURITES
 from ..ops import ragged
 from ..pipeline.train import Step
-from ..preranking.two_step import TwoStep
+from ..preranking.two_step import RETRIEVAL, TwoStep
 from ..run import Run
 from ..samples import Samples
+from ..serving.cascade import Cascade
 from ..stages import Narrowing
 from .costing import Request, median_ms
 from .yardstick import KEPT, Asked, Yardstick
@@ -94,7 +95,7 @@ def fit(model: TwoStep, asked: Sequence[Asked], samples: Samples, target: float)
         tried.append(Stepped(keep, hit, hit / max(whole, 1e-9)))
     best = next((each for each in tried if each.of_whole >= target), tried[-1])
     found = round(float(lengths.mean()))
-    ms, whole_ms = _cost_ms(model, samples, found, best.keep)
+    ms, whole_ms = _cost_ms(model, asked[0].cascade, samples, found, best.keep)
     return Fitted(found, whole, tuple(tried), best, ms, whole_ms)
 
 
@@ -109,8 +110,12 @@ def stepped_hit(asked: Asked, model: Narrowing, keep: int) -> metrics.Floats:
     return agreed.recall(min(KEPT, keep))
 
 
-def _cost_ms(model: TwoStep, samples: Samples, found: int, keep: int) -> tuple[float, float]:
-    """Of a request in two steps, and of the fine one on everything; features included."""
+def _cost_ms(
+    model: TwoStep, cascade: Cascade, samples: Samples, found: int, keep: int
+) -> tuple[float, float]:
+    """Of a request in two steps, and of the fine one on everything; cut and features included."""
     every, some = Request.of(samples, found), Request.of(samples, keep)
-    coarse_ms = median_ms(lambda: model.coarse_score(every.requests, every.found))
-    return coarse_ms + some.speed(model.fine).ms, every.speed(model.fine).ms
+    chance_N1 = torch.rand(len(every.found), 1, generator=torch.Generator().manual_seed(1))
+    merged = every.found.scored(RETRIEVAL, chance_N1)
+    cut_ms = median_ms(lambda: cascade.cut_coarsely(model, every.requests, merged, keep))
+    return cut_ms + some.speed(model.fine).ms, every.speed(model.fine).ms
