@@ -106,6 +106,15 @@ def test_a_user_without_history_gets_an_answer_or_nothing(fitted, tiny_samples):
     assert found.scores["score"].isfinite().all()
 
 
+def test_a_request_finds_what_it_would_alone_whatever_others_want(fitted, requests):
+    _, _, retriever = fitted
+    quota_B = torch.arange(len(requests)) * 3 % 11
+    together = retriever.retrieve(requests, quota_B).item_id
+    for b in range(len(requests)):
+        alone = retriever.retrieve(requests.take(torch.tensor([b])), quota_B[b : b + 1]).item_id
+        assert alone[0].tolist() == together[b].tolist()
+
+
 def test_no_quota_no_items(fitted, requests):
     _, _, retriever = fitted
     assert len(ask(retriever, requests, quota=0)) == 0

@@ -272,13 +272,13 @@ def test_a_plan_with_less_searches_less_hard(tiny_samples, monkeypatch):
     channel = settings(effort_quota=40).build(tiny_samples.space)
     retriever = channel.fit(tiny_samples, "foil", Trainer())
     requests = tiny_samples.features(tiny_samples.requests("test")[:4])
-    asked, search = [], Searchable.search
+    asked, search = {}, Searchable.search
 
     def spy(self, *arguments):
-        asked.append(arguments[4])
+        asked[arguments[1]] = arguments[4].tolist()
         return search(self, *arguments)
 
     monkeypatch.setattr(Searchable, "search", spy)
     found = retriever.retrieve(requests, torch.tensor([80, 40, 10, 0]))
-    assert asked[0].tolist() == [1, 1, 0.25, 0]
+    assert asked == {80: [1], 40: [1], 10: [0.25], 0: [0]}
     assert found.item_id.lengths[2:].tolist() == [10, 0]

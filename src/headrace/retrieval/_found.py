@@ -6,6 +6,7 @@ N  items scored    B  requests
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def best(score_N: Tensor, item_N: Tensor, most: int, begun: float) -> Found:
     return Found(item[order], score[order], np.array([0, len(order)]), num_scored, spent)
 
 
-def joined(parts: list[Found]) -> Found:
+def joined(parts: Sequence[Found]) -> Found:
     """Answers one after the other."""
     if not parts:
         none = np.zeros(0, np.int32)
@@ -48,12 +49,11 @@ def joined(parts: list[Found]) -> Found:
     )
 
 
-def interleaved(walked: Found, direct: Found, few_B: Array) -> Found:
-    """Answers of both ways in the order of the requests."""
-    both, size = joined([walked, direct]), len(few_B)
-    row_B = np.empty(size, np.int64)
-    row_B[np.concatenate([np.flatnonzero(~few_B), np.flatnonzero(few_B)])] = np.arange(size)
-    lengths = np.diff(both.offsets)[row_B]
+def interleaved(parts: Sequence[tuple[Array, Found]]) -> Found:
+    """Answers in the order of the requests; each part says which rows it answers."""
+    row_B, both = np.concatenate([rows for rows, _ in parts]), joined([found for _, found in parts])
+    at_B = np.argsort(row_B)
+    lengths = np.diff(both.offsets)[at_B]
     offsets = np.concatenate([[0], lengths.cumsum()])
-    at = np.arange(offsets[-1]) + np.repeat(both.offsets[row_B] - offsets[:-1], lengths)
-    return Found(both.item[at], both.score[at], offsets, both.num_scored[row_B], both.spent)
+    at = np.arange(offsets[-1]) + np.repeat(both.offsets[at_B] - offsets[:-1], lengths)
+    return Found(both.item[at], both.score[at], offsets, both.num_scored[at_B], both.spent)

@@ -128,7 +128,7 @@ class Searchable:
             for each in (exclude, seeds)
         )
         walked = self._walk([asked[b] for b in rows], most, effort, left, scale_B[rows], near)
-        return interleaved(walked, direct, few_B)
+        return interleaved([(rows, walked), (other, direct)])
 
     @torch.inference_mode()
     def exhaustive(self, requests: Requests, most: int, exclude: Ragged | None = None) -> Found:

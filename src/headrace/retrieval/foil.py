@@ -16,12 +16,12 @@ from .. import config
 from ..data import Candidates, Ragged, Requests
 from ..errors import BundleError, ConfigError, suggest
 from ..features import FeatureSpace
-from ..ops import ragged
 from ..ops.graph_search import Effort, Found
 from ..samples import Samples
 from ..training import Trainer, Training
 from ._attention import AttentionScorer
 from ._base import Channel
+from ._found import interleaved, joined
 from ._graph import ItemGraph
 from ._judge import Judge
 from ._objective import Adversary, Negatives, Objective
@@ -272,11 +272,18 @@ class FoilRetriever:
         return FoilRetriever(self._config, self._scorer, catalogue, self.effort)
 
     def retrieve(self, requests: Requests, quota_B: Tensor) -> Candidates:
-        """Find the ``quota_B`` best items of each request."""
-        most, full = int(quota_B.max()) if len(quota_B) else 0, self.effort_quota
-        scale_B = None if full is None else (quota_B.double() / full).clamp(max=1).numpy()
-        found = candidates(self.search(requests, most, scale_B))
-        return found.take(ragged.head(found.item_id.offsets, quota_B))
+        """Find the ``quota_B`` best items of each request.
+
+        Those of equal quotas share a search: one for more looks further.
+        """
+        parts: list[tuple[NDArray[Any], Found]] = []
+        for most in quota_B.unique().tolist():
+            rows = torch.nonzero(quota_B == most)[:, 0]
+            some = requests.take(rows) if len(rows) < len(requests) else requests
+            full = self.effort_quota
+            scale_B = None if full is None else np.full(len(rows), min(1.0, most / full))
+            parts.append((rows.numpy(), self.search(some, most, scale_B)))
+        return candidates(interleaved(parts) if parts else joined([]))
 
     def search(self, requests: Requests, most: int, scale_B: NDArray[Any] | None = None) -> Found:
         """The ``most`` best that the graph leads to, and how many items were scored."""
