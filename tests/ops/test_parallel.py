@@ -3,7 +3,7 @@ from threading import get_ident
 
 import pytest
 
-from headrace.ops.parallel import spread
+from headrace.ops.parallel import each, spread
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -16,6 +16,10 @@ def test_spans_make_up_the_whole(size, threads):
     assert [a for a, _, _ in spans] == [0, *(z for _, z, _ in spans[:-1])]
     assert spans[-1][1] == size
     assert any(thread == get_ident() for _, _, thread in spans)
+
+
+def test_what_spans_make_keeps_their_order():
+    assert each(lambda span: span[1] - span[0], [(0, 3), (3, 4), (4, 9)]) == [3, 1, 5]
 
 
 def test_an_error_of_another_thread_arrives():

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+from typing import TypeVar
+
+Span = tuple[int, int]  # from and to
+T = TypeVar("T")
 
 
 def spread(work: Callable[[int, int], None], size: int, share: int, threads: int) -> None:
     """Call ``work(first, last)`` for spans that make up ``range(size)``, on up to ``threads``.
 
-    Each has at least ``share`` of them; what is less than two shares is done right here. The first
-    error that a span raises is raised, once all have ended.
+    Each has at least ``share`` of them; what is less than two shares is done right here.
     """
     count = max(1, min(threads, size // share))
     cuts = [size * at // count for at in range(count + 1)]
-    (first, *others) = pairwise(cuts)
-    waiting = [_pool(os.getpid()).submit(work, *span) for span in others]
+    each(lambda span: work(*span), list(pairwise(cuts)))
+
+
+def each(work: Callable[[Span], T], spans: Sequence[Span]) -> list[T]:
+    """What ``work`` makes of each span, a thread each, the first right here.
+
+    The threads are kept: new ones often begin on the core of the one that waits for them. The first
+    error that a span raises is raised, once all have ended.
+    """
+    first, *others = spans
+    waiting = [_pool(os.getpid()).submit(work, span) for span in others]
     try:
-        work(*first)
+        made = [work(first)]
     finally:
-        errors = [each.exception() for each in waiting]
+        errors = [future.exception() for future in waiting]
     for error in errors:
         if error is not None:
             raise error
+    return made + [future.result() for future in waiting]
 
 
 @cache

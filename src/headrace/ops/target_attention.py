@@ -16,10 +16,8 @@ is plain PyTorch over all pairs at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,11 +28,10 @@ from torch.nn import functional as F
 from . import ragged
 from . import target_attention_kernels as kernels
 from .lanes import LANES
+from .parallel import Span, each
 
 Norm = Literal["none", "sqrt", "softmax"]
 Array = NDArray[Any]
-Span = tuple[int, int]  # candidates, from and to
-T = TypeVar("T")
 SHARE = 10_000  # pairs that are worth a thread
 
 
@@ -170,7 +167,7 @@ class _Attend(torch.autograd.Function):
         interest_NX = torch.zeros_like(inputs[0], memory_format=torch.contiguous_format)
         out, softmax = interest_NX.view(-1).numpy(), plan[0] == "softmax"
         spans = _spans(plan[1], torch.get_num_threads())
-        _each(
+        each(
             lambda span: kernels.forward(unit, _room(unit, span, False), softmax, *span, out), spans
         )
         return interest_NX
@@ -190,19 +187,11 @@ class _Attend(torch.autograd.Function):
             kernels.backward(unit, room, softmax, *span, of, into)
             return own
 
-        for own in _each(work, spans):
+        for own in each(work, spans):
             for total, part in zip(grads[3:], own, strict=True):
                 total += part
         pairs = zip(grads, inputs, strict=True)
         return None, *(torch.from_numpy(grad).view_as(x) for grad, x in pairs)
-
-
-def _each(work: Callable[[Span], T], spans: list[Span]) -> list[T]:
-    """What ``work`` makes of each span, a thread each."""
-    if len(spans) == 1:
-        return [work(spans[0])]
-    with ThreadPoolExecutor(len(spans)) as pool:
-        return list(pool.map(work, spans))
 
 
 def _unit(plan: tuple[Norm, Rows, Tensor, list[int]], inputs: tuple[Tensor, ...]) -> kernels.Unit:
