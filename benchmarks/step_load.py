@@ -1,6 +1,6 @@
 """A step of eight times the load on the live server, under the fixed plan and under DCAF.
 
-    python -m benchmarks.step_load [--run runs/complete_journey] [--rps 20] [--seconds 30 60 60]
+    python -m benchmarks.step_load [--run runs/complete_journey] [--rps 30] [--seconds 30 60 60]
                                    [--plot docs/images/step_load.svg]
 
 Wants a run on which ``headrace allocate profile`` and ``replay`` have been done. For each allocator
@@ -215,7 +215,7 @@ def main() -> None:
     options = _common.parser(__doc__)
     options.add_argument("--run", type=Path, default=Path("runs/complete_journey"))
     options.add_argument(
-        "--rps", type=float, default=20.0, help="requests a second before the step"
+        "--rps", type=float, default=30.0, help="requests a second before the step"
     )
     options.add_argument("--seconds", type=float, nargs=3, default=[30.0, 60.0, 60.0])
     options.add_argument("--target-ms", type=float, default=50.0, help="of p99")
