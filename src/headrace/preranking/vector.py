@@ -20,6 +20,7 @@ from ..nn.embedder import distinct
 from ..nn.losses import level
 from ..nn.pointwise import Countable
 from ..nn.towers import Items, Towers, embedder
+from ..ops.pair_products import pair_products
 from ._base import PreRanker, PreRankerConfig
 from .cold import Cold
 
@@ -150,5 +151,4 @@ def inner_products(users: Part, items: Part, item_id: Ragged) -> Tensor:  # (N, 
             f"preranking: user vectors of version {users.version}, item vectors of version "
             f"{items.version}; take both from one bundle"
         )
-    user_NTX = item_id.spread(users.vectors)
-    return torch.einsum("ntx,nx->nt", user_NTX, items.vectors[item_id.values])
+    return pair_products(users.vectors, items.vectors, item_id.values, item_id.offsets)
