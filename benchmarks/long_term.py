@@ -219,7 +219,7 @@ def main() -> None:
     )
     options.add_argument("--only", default="", help=f"of {', '.join(MODELS)}; default by world")
     options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--add", action="store_true", help="keep what was saved of other worlds")
+    options.add_argument("--add", action="store_true", help="keep what else was saved")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     only = set(filter(None, given.only.split(",")))
@@ -227,7 +227,7 @@ def main() -> None:
     figures = saved(settings) if given.add else {}
     for name in given.worlds.split(","):
         runs = [one(name, seed, given, only) for seed in range(1, given.seeds + 1)]
-        figures[name] = {
+        figures[name] = figures.get(name, {}) | {
             label: {
                 "auc": round(float(np.mean([run[label] for run in runs])), 4),
                 "sd": round(float(np.std([run[label] for run in runs])), 4),
