@@ -9,14 +9,16 @@ one core or two once they are built, and take turns, so that a slow spell hits a
 All are handed ready batches and the training loop over these is timed; ``ours_whole`` is headrace
 with its batches assembled out of the log meanwhile. What was overridden in a peer, and what
 could not be made equal, stands in ``networks``; the best peer is sought among equal ones. Peers
-learn by Adam, headrace by AdamW, with row-wise Adagrad for tables at its default rate.
+learn by Adam, headrace by AdamW, with row-wise Adagrad for tables, whose rate keeps its usual
+proportion. Of several ``--rates`` each learns at the best on training samples held out.
 
     python -m benchmarks.training_vs_peers [--peers DIR] [--models din,dien,sim] [--seconds 1.5]
-        [--seeds 3] [--rates 1e-3,2e-3]
+        [--seeds 3] [--rates 1e-3,3e-3] [--add]
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +33,7 @@ from benchmarks.peers._arena import MODELS, Arena, Cell, Contender, LostError
 BATCH = 1024
 LARGE = 4096
 WHOLE = "ours_whole"
+WHAT = ("model", "data", "length", "threads", "batch")  # is measured in a row
 GOALS = {"items_100k": 3.0, "movielens": 2.0}
 CELLS = (  # what matters most comes first
     Cell("items_100k", "din", 100, 1, (BATCH, LARGE), judged=True),
@@ -111,49 +114,76 @@ def _row(
 def learn(arena: Arena, cell: Cell, seeds: int, rates: list[float]) -> dict[str, dict[str, Any]]:
     """Test AUC after one epoch: ids of items seen once are learnt by heart in a second.
 
-    Means over seeds at the rate that is best for each contender, chosen on the same samples.
+    Each contender learns at the rate that is best for it on the last tenth of the training samples,
+    held out.
     """
-    order = {"do": "fit", "size": BATCH, "epochs": 1}
-    auc: dict[str, dict[float, list[float]]] = {}
-    for rate, seed in product(rates, range(1, seeds + 1)):
-        contenders = arena.start(cell, seed, rate)
-        for contender, done in _each(arena, cell, contenders, **order):
-            auc.setdefault(contender.name, {}).setdefault(rate, []).append(done["auc"])
-            print(f"{cell.name}, {contender.name}, {rate}, {seed}: {done}", flush=True)
-        for contender in contenders:
-            contender.end()
-    return {name: _best(by_rate) for name, by_rate in auc.items()}
+    names = ("ours", *MODELS[cell.model])
+    held: dict[str, dict[float, list[float]]] = {}
+    for rate, seed in product(rates, range(1, seeds + 1)) if len(rates) > 1 else ():
+        for name, auc in _fit(arena, cell, seed, dict.fromkeys(names, rate), held_out=0.1):
+            held.setdefault(name, {}).setdefault(rate, []).append(auc)
+    best = dict.fromkeys(names, rates[0])
+    best |= {name: max(by, key=lambda rate: fmean(by[rate])) for name, by in held.items()}
+    found: dict[str, list[float]] = {}
+    for seed in range(1, seeds + 1):
+        for name, auc in _fit(arena, cell, seed, best):
+            found.setdefault(name, []).append(auc)
+    return {
+        name: {
+            "mean": round(fmean(auc), 4),
+            "sd": round(stdev(auc), 4) if len(auc) > 1 else None,
+            "seeds": len(auc),
+            "rate": best[name],
+            "held_out": {str(rate): round(fmean(x), 4) for rate, x in held.get(name, {}).items()},
+        }
+        for name, auc in found.items()
+    }
 
 
-def _best(auc: Mapping[float, list[float]]) -> dict[str, Any]:
-    rate = max(auc, key=lambda rate: fmean(auc[rate]))
-    found = auc[rate]
-    sd = round(stdev(found), 4) if len(found) > 1 else None
-    return {"mean": round(fmean(found), 4), "sd": sd, "seeds": len(found), "rate": rate}
+def _fit(
+    arena: Arena, cell: Cell, seed: int, rates: Mapping[str, float], **order: Any
+) -> Iterator[tuple[str, float]]:
+    """AUC of each contender, made anew, after one epoch at its rate."""
+    contenders = arena.start(cell, seed, rates)
+    for contender, done in _each(arena, cell, contenders, do="fit", size=BATCH, epochs=1, **order):
+        name = contender.name
+        print(f"{cell.name}, {name}, {rates[name]}, {seed}, {order}: {done}", flush=True)
+        yield name, done["auc"]
+    for contender in contenders:
+        contender.end()
 
 
 def headline(
     rows: list[dict[str, Any]], auc: Mapping[str, Mapping[str, Mapping[str, Any]]]
 ) -> dict[str, Any]:
-    """The figures of DIN at L = 100 and batch 1024 on one thread, against the goals."""
+    """The figures of DIN at L = 100 and batch 1024, by data set, against the goals."""
     out: dict[str, Any] = {}
     for data, goal in GOALS.items():
-        wanted = {"model": "din", "data": data, "length": 100, "threads": 1, "batch": BATCH}
-        for row in rows:
-            if all(row[k] == v for k, v in wanted.items()):
-                best = row["best_peer"]
-                learnt = auc.get(data, {})
-                out[data] = {
-                    "ours_samples_per_s": row["ours_samples_per_s"],
-                    "ours_whole_samples_per_s": row["ours_whole_samples_per_s"],
-                    "peers": row["peers"],
-                    "best_peer": best,
-                    "ratio": row["ratio"],
-                    "goal": goal,
-                    "auc": learnt.get("ours", {}).get("mean"),
-                    "best_peer_auc": learnt.get(best, {}).get("mean"),
-                }
+        wanted = {"model": "din", "data": data, "length": 100, "batch": BATCH}
+        of = {row["threads"]: row for row in rows if wanted.items() <= row.items()}
+        if 1 not in of:
+            continue
+        row, learnt = of[1], auc.get(data, {})
+        others = [found["mean"] for name, found in learnt.items() if name != "ours"]
+        out[data] = {
+            "ours_samples_per_s": row["ours_samples_per_s"],
+            "ours_whole_samples_per_s": row["ours_whole_samples_per_s"],
+            "peers": row["peers"],
+            "best_peer": row["best_peer"],
+            "ratio": row["ratio"],
+            "ratio_2_threads": of[2]["ratio"] if 2 in of else None,
+            "goal": goal,
+            "auc": learnt.get("ours", {}).get("mean"),
+            "best_peer_auc": learnt.get(row["best_peer"], {}).get("mean"),
+            "highest_peer_auc": max(others, default=None),
+        }
     return out
+
+
+def saved() -> dict[str, Any]:
+    """The result of an earlier run."""
+    path = _common.RESULTS / "training_vs_peers.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def main() -> None:
@@ -164,21 +194,22 @@ def main() -> None:
     options.add_argument("--data", default=",".join(GOALS), help="separated by commas")
     options.add_argument("--threads", default="1,2", help="separated by commas")
     options.add_argument("--rounds", type=int, default=2)
-    options.add_argument("--seconds", type=float, default=1.0, help="of each turn")
+    options.add_argument("--seconds", type=float, default=1.0, help="of each turn; 0: none")
     options.add_argument("--minutes", type=float, default=8, help="after which no cell starts")
     options.add_argument("--seeds", type=int, default=1, help="of learning to the end; 0: none")
     options.add_argument("--rates", default="1e-3", help="to learn at, separated by commas")
+    options.add_argument("--add", action="store_true", help="keep what else was saved")
     given = options.parse_args()
     peers = given.peers or Path(tempfile.gettempdir()) / "headrace-peers"
     models, data = given.models.split(","), given.data.split(",")
     threads = [int(n) for n in given.threads.split(",")]
     rates = [float(rate) for rate in given.rates.split(",")]
     cells = [c for c in CELLS if c.model in models and c.data in data and c.threads in threads]
-    begun = time.monotonic()
+    earlier, begun = saved() if given.add else {}, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         arena = Arena(Path(folder), peers)
         rows: list[dict[str, Any]] = []
-        auc: dict[str, dict[str, dict[str, Any]]] = {}
+        auc: dict[str, dict[str, dict[str, Any]]] = dict(earlier.get("test_auc", {}))
         left_out: list[str] = []
         for cell in cells:
             if time.monotonic() - begun > 60 * given.minutes:
@@ -186,17 +217,21 @@ def main() -> None:
                 continue
             if cell.judged and given.seeds:
                 auc[cell.data] = learn(arena, cell, given.seeds, rates)
+            if not given.seconds:
+                continue
             contenders = arena.start(cell)
             rows += time_cell(arena, cell, contenders, given.seconds, given.rounds)
             for contender in contenders:
                 contender.end()
+    cells_run = [tuple(row[k] for k in WHAT) for row in rows]
+    rows += [r for r in earlier.get("rows", []) if tuple(r[k] for k in WHAT) not in cells_run]
     figures = {
         "model": "din",
         **headline(rows, auc).get("items_100k", {}),
         "headline": headline(rows, auc),
         "test_auc": auc,
         "rows": rows,
-        "networks": arena.networks,
+        "networks": {**earlier.get("networks", {}), **arena.networks},
         "unavailable": arena.unavailable,
         "left_out": left_out,
     }

@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from benchmarks.peers._worlds import movielens, pack, samples_of, synthetic
 from headrace.log import write_log
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 120  # of an answer; the longest is learning to the end
+SPIN = "GOMP_SPINCOUNT"  # set for itself by headrace
+RATE = 1e-3  # of Adam, as all have it by default
+DEADLINE_S = 600  # of an answer; the longest is learning to the end
 TEST_SHARE = {"items_100k": 0.06, "movielens": 0.15}  # of the log's span, its end
 MODELS = {
     "din": ("fuxictr", "deepctr_torch", "torch_rechub", "recbole", "librecommender"),
@@ -121,15 +124,18 @@ class Arena:
         samples = samples_of(log, {"history": 100}, TEST_SHARE[name] * days)
         pack(samples).save(self.folder / f"{name}.npz")
 
-    def start(self, cell: Cell, seed: int = 1, rate: float = 1e-3) -> list[Contender]:
+    def start(
+        self, cell: Cell, seed: int = 1, rates: Mapping[str, float] | None = None
+    ) -> list[Contender]:
         """Start ours and every peer that has the model; those that cannot start are noted.
 
-        rate: what all learn at.
+        rates: what each learns at, ``RATE`` by default.
         """
         self.make(cell.data)
         started: list[Contender] = []
         names = ("ours", *(n for n in MODELS[cell.model] if n not in self.unavailable))
-        for contender in [self._spawn(name, cell, seed, rate) for name in names]:
+        rates = rates or {}
+        for contender in [self._spawn(n, cell, seed, rates.get(n, RATE)) for n in names]:
             name = contender.name
             try:
                 contender.about = contender.answer()
@@ -155,7 +161,7 @@ class Arena:
         command += ["--model", cell.model, "--length", str(cell.length)]
         command += ["--threads", str(cell.threads), "--seed", str(seed), "--rate", str(rate)]
         environment = {
-            **os.environ,
+            **{k: v for k, v in os.environ.items() if ours or k != SPIN},
             "PYTHONPATH": os.pathsep.join([str(ROOT), *([str(ROOT / "src")] if ours else [])]),
             "OMP_NUM_THREADS": str(cell.threads),
             "TF_CPP_MIN_LOG_LEVEL": "3",

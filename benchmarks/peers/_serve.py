@@ -4,7 +4,8 @@ Orders come by stdin, answers go by a pipe of their own, so that what a library 
 
 {"do": "time", "size": 1024, "seconds": 2}   -> {"samples": .., "seconds": ..}
 {"do": "time", .., "whole": true}            -> the same, assembling batches included
-{"do": "fit", "size": 1024, "epochs": 2}     -> {"auc": .., "seconds": ..}
+{"do": "fit", "size": 1024, "epochs": 2}     -> {"auc": .., "seconds": ..} on the test samples
+{"do": "fit", .., "held_out": 0.1}           -> the same on the end of the training ones, held out
 {"do": "memory"}                             -> {"peak_mb": ..}
 """
 
@@ -103,11 +104,14 @@ def _obey(
     if order["do"] == "memory":
         return {"peak_mb": peak_mb()}
     if order["do"] == "fit":
+        train, judged = data.train, data.test
+        if "held_out" in order:
+            train, judged = np.split(train, [round(len(train) * (1 - order["held_out"]))])
         spent = sum(
-            contender.train(rng.permutation(data.train), order["size"], whole=False)
+            contender.train(rng.permutation(train), order["size"], whole=False)
             for _ in range(order["epochs"])
         )
-        return {"auc": _judge(contender, data), "seconds": spent}
+        return {"auc": _judge(contender, data, judged), "seconds": spent}
     samples, spent, steps = 0, 0.0, 1
     while spent < order["seconds"]:
         rows = rng.choice(data.train, min(steps * order["size"], data.num_train), replace=False)
@@ -117,9 +121,8 @@ def _obey(
     return {"samples": samples, "seconds": spent}
 
 
-def _judge(contender: Contender, data: Data) -> float:
+def _judge(contender: Contender, data: Data, rows: Array) -> float:
     """Area under the ROC curve: the chance that a positive is scored above a negative."""
-    rows = data.test
     parts = [contender.predict(rows[a : a + JUDGED]) for a in range(0, len(rows), JUDGED)]
     score_N, label_N = np.concatenate(parts), data.label_N[rows]
     _, place_N, count = np.unique(score_N, return_inverse=True, return_counts=True)

@@ -78,6 +78,13 @@ def batch_of(model: Pointwise, samples: Samples, request_B: Array, seed: int) ->
     return samples.batch(drawn, hits=model.reads_hits, sequences=model.reads_sequences)
 
 
+def training_at(rate: float, seed: int) -> Training:
+    """One epoch; the tables' rate keeps its proportion to that of the dense layers."""
+    usual = Training()
+    tables = usual.table_learning_rate * rate / usual.learning_rate
+    return Training(epochs=1, learning_rate=rate, table_learning_rate=tables, seed=seed)
+
+
 class Ours:
     """A model and its trainer."""
 
@@ -96,7 +103,7 @@ class Ours:
         config = Kinds("headrace.ranking").find(given.model).Config
         settings = {"attend": ATTEND, "age_dim": 0, "activation": "relu", **MODELS[given.model]}
         self.model: Pointwise = config(**settings).build(self.samples.space, ("like",))
-        self.training = Training(epochs=1, learning_rate=given.rate, seed=given.seed)
+        self.training = training_at(given.rate, given.seed)
         self.trainer = Trainer()
 
     def train(self, rows: Array, size: int, *, whole: bool) -> float:

@@ -120,19 +120,3 @@ class Embedder(nn.Module):
 def sum_features(vector_NF: Tensor, width: int) -> Tensor:  # (N, width)
     """Add up the vectors of several features that lie side by side, all of one width."""
     return vector_NF.reshape(len(vector_NF), vector_NF.shape[1] // width, width).sum(1)
-
-
-def distinct(*item: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """The distinct items of several columns, and each column as places among them.
-
-    A batch repeats items across histories and candidates; each is then encoded once.
-    """
-    every_N = torch.cat(item)
-    size = 1 + int(every_N.max()) if len(every_N) else 0
-    if size <= 4 * len(every_N):  # ticking off a list of all items is quicker than sorting
-        seen_I = torch.zeros(size, dtype=torch.bool).index_fill_(0, every_N, True)
-        items_U = torch.nonzero(seen_I)[:, 0]
-        place_N = (seen_I.cumsum(0) - 1).index_select(0, every_N)
-    else:
-        items_U, place_N = torch.unique(every_N, return_inverse=True)
-    return items_U, list(place_N.split([len(i) for i in item]))

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch, Candidates, Requests
+from ..ops.distinct import distinct
 from ..ops.embedding_rows import take_rows
-from .embedder import Embedder, distinct
+from .embedder import Embedder
 from .gates import Stack
 from .losses import task_losses
 

@@ -14,8 +14,9 @@ from .. import config
 from ..data import Requests
 from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
+from ..ops.distinct import distinct
 from ..schema import Schema
-from .embedder import Embedder, distinct
+from .embedder import Embedder
 from .history import Events, EventWeights, HistoryEncoder
 from .mlp import Activation, mlp
 

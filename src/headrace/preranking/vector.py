@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from ..data import Candidates, Ragged, Requests
 from ..errors import BundleError
 from ..features import FeatureSpace
-from ..nn.embedder import distinct
 from ..nn.losses import level
 from ..nn.pointwise import Countable
 from ..nn.towers import Items, Towers, embedder
+from ..ops.distinct import distinct
 from ..ops.pair_products import pair_products
 from ._base import PreRanker, PreRankerConfig
 from .cold import Cold

@@ -15,11 +15,12 @@ from ..data import Candidates, Ragged, Requests
 from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
 from ..nn.age import buckets
-from ..nn.embedder import Embedder, distinct
+from ..nn.embedder import Embedder
 from ..nn.gates import Stack
 from ..nn.interest_mlp import SIDES, InterestMLP
 from ..nn.search import gather, nearest
 from ..ops import ragged
+from ..ops.distinct import distinct
 from ._base import Ranker, RankerConfig
 
 

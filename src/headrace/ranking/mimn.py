@@ -28,12 +28,12 @@ from torch import Tensor, nn
 
 from ..data import Batch, Candidates, Ragged, Requests
 from ..features import FeatureSpace
-from ..nn.embedder import distinct
 from ..nn.losses import task_losses
 from ..nn.memory import USER_STATE, Memory, Variant
 from ..nn.next_event import NextEvent, must_have_others, others
 from ..nn.target_attention import TargetAttention
 from ..ops import ragged
+from ..ops.distinct import distinct
 from ..ops.memory import Sizes
 from ._lifelong import Lifelong, LifelongConfig
 

@@ -25,7 +25,7 @@ from ..data import Batch, Candidates, Ragged, Requests
 from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
 from ..nn.age import buckets
-from ..nn.embedder import Embedder, distinct
+from ..nn.embedder import Embedder
 from ..nn.losses import task_losses
 from ..nn.mlp import mlp
 from ..nn.search import (
@@ -36,6 +36,7 @@ from ..nn.search import (
     gather,
 )
 from ..ops import ragged
+from ..ops.distinct import distinct
 from ..ops.embedding_rows import take_rows
 from ..ops.target_attention import Rows
 from ._lifelong import Found, Lifelong, LongEvents, SearchConfig

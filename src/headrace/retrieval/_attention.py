@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from ..data import Requests
 from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
-from ..nn.embedder import distinct
 from ..nn.history import Events
 from ..nn.mlp import PReLU, activate
 from ..nn.towers import Items, Towers, check, embedder
 from ..ops import attention_score
+from ..ops.distinct import distinct
 from ..ops.embedding_rows import take_rows
 from ..schema import Schema
 from ._lifetime import Groups, Lifelong, LifelongConfig
