@@ -93,7 +93,9 @@ def slimmed(
     costs = yardstick.request.costs(copy.deepcopy(cold))
     gating = Gated.Config(budget=given.budget)
     steps = Steps(Console(quiet=True))
-    thin = thinned(whole, settings, costs, gating, given.slim_epochs, school, steps)
+    thin = thinned(
+        whole, settings, costs, gating, given.slim_epochs, school, steps, given.fine_epochs
+    )
     model = thin.model
     stack = model.stack()
     assert isinstance(model, Cold)
@@ -291,7 +293,8 @@ def main() -> None:
     options.add_argument("--target", type=float, default=0.98, help="hit of two steps over one's")
     options.add_argument("--cuts", type=int, nargs="+", default=[40, 64, 80])
     options.add_argument("--budget", type=float, default=0.3, help="of the slim COLD's cost")
-    options.add_argument("--slim-epochs", type=int, default=1)
+    options.add_argument("--slim-epochs", type=int, default=1, help="under gates")
+    options.add_argument("--fine-epochs", type=int, default=1, help="after them, without")
     options.add_argument(
         "--orders", nargs="*", default=list(ORDERS), choices=ORDERS, help="that learn the ranker's"
     )

@@ -44,7 +44,7 @@ def test_counters_are_cut_where_plain_ones_are(rows, random):
     time_E = np.array([t for row in events for t, _ in row], np.int64)
     item_E = np.array([i for row in events for _, i in row], np.int32)
     columns = [5, 0, 3, 1, 2, 4]  # in any order
-    edge_FM, size_F = np.tile(EDGES, (6, 1)), np.full(6, len(EDGES))
+    wanted = crosses.Counters.of(np.array(columns), [EDGES] * 6)
     got_FN = crosses.counters(
         item_E,
         time_E,
@@ -53,9 +53,7 @@ def test_counters_are_cut_where_plain_ones_are(rows, random):
         key_N,
         item_N,
         HALF_LIFE_MS,
-        np.array(columns),
-        edge_FM,
-        size_F,
+        wanted,
     )
     time_N = before_P[key_N]
     own, kin, *lasts = history.counters(item_E, time_E, cuts, key_N, item_N)

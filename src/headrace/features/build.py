@@ -61,6 +61,16 @@ class _Keys:
         return self.user_P, self.category_P, self.before_P
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Cross features by what they are made of."""
+
+    daily: Sequence[str]
+    counted: Sequence[str]
+    counters: crosses.Counters  # of the counted ones
+    promoted: Sequence[str]
+
+
 class FeatureBuilder:
     """Makes features of one log under one feature space."""
 
@@ -79,6 +89,7 @@ class FeatureBuilder:
         self.delivery = (delivery or Delivery.needed(log, rates)) if rates else None
         made = [(n, space.encoders[n]) for n in (*schema.names("cross"), *self._dear)]
         self._edges = {n: np.array(each.edges) for n, each in made if isinstance(each, Bucket)}
+        self._wanted: dict[tuple[str, ...], _Wanted] = {}
         self._num_categories = int(space.catalogue.category.max()) + 1
         self._user = {n: self._encode_users(n, log) for n in schema.names("user")}
         self._codes = {  # codes of the log's vocabulary -> ids of the feature
@@ -172,42 +183,42 @@ class FeatureBuilder:
         hits: bool,
         names: Sequence[str],
     ) -> Candidates:
+        wanted = self._wanted.get(tuple(names)) or self._sort_out(tuple(names))
         offsets, item_N = found.item_id.offsets.numpy(), found.item_id.values.numpy()
-        daily = [n for n in names if by_day(self._column(n))]
-        ids = dict(self._daily.ids(daily, item_N, requests.time_ms.numpy(), offsets))
-        counted = self.counters(names)
-        if hits or counted:
+        ids = dict(self._daily.ids(wanted.daily, item_N, requests.time_ms.numpy(), offsets))
+        if hits or wanted.counted:
             keys = self._keys(requests, found)
             events = store.by_category(*keys.asked, self.space.schema.key_events)
-            ids |= self._counters(counted, events, keys, item_N)
+            if wanted.counted:
+                answer = events.item, events.time_ms, events.offsets, keys.before_P, keys.key_N
+                id_FN = crosses.counters(*answer, item_N, HALF_LIFE_MS, wanted.counters)
+                ids |= zip(wanted.counted, id_FN, strict=True)
             if hits:
                 found = replace(found, hits=_hits(events, keys.key_N, keys.before_P))
-        promoted = [n for n in names if self._column(n) in ("exposed", *self._shown)]
-        if promoted:
+        if wanted.promoted:
             group_N = requests.group.numpy().repeat(np.diff(offsets))
             at_N = groups.find(self._group_offsets, self._group_item, group_N, item_N)
-            ids |= {n: self._promotion(n, at_N) for n in promoted}
+            ids |= {n: self._promotion(n, at_N) for n in wanted.promoted}
         features = {n: torch.from_numpy(ids[n]) for n in names}
         return replace(found, features={**found.features, **features})
+
+    def _sort_out(self, names: tuple[str, ...]) -> _Wanted:
+        """By what they are made of, once for the same names."""
+        column_of = {n: self._column(n) for n in names}
+        counted = self.counters(names)
+        edges = [self._edges[n] for n in counted]
+        what_F = np.array([crosses.COUNTED.index(column_of[n]) for n in counted], np.int64)
+        self._wanted[names] = wanted = _Wanted(
+            [n for n in names if by_day(column_of[n])],
+            counted,
+            crosses.Counters.of(what_F, edges),
+            [n for n in names if column_of[n] in ("exposed", *self._shown)],
+        )
+        return wanted
 
     def counters(self, names: Sequence[str]) -> list[str]:
         """Those of the cross features that come out of the look-up of users' past events."""
         return [n for n in names if self._column(n) in crosses.COUNTED]
-
-    def _counters(
-        self, names: Sequence[str], events: Events, keys: _Keys, item_N: Array
-    ) -> Mapping[str, Array]:
-        """Counters of (user, item) and (user, category) as of the request."""
-        if not names:
-            return {}
-        size_F = np.array([len(self._edges[n]) for n in names])
-        edge_FM = np.zeros((len(names), size_F.max()))
-        for f, name in enumerate(names):
-            edge_FM[f, : size_F[f]] = self._edges[name]
-        what_F = np.array([crosses.COUNTED.index(self._column(n)) for n in names])
-        answer = events.item, events.time_ms, events.offsets, keys.before_P
-        id_FN = crosses.counters(*answer, keys.key_N, item_N, HALF_LIFE_MS, what_F, edge_FM, size_F)
-        return dict(zip(names, id_FN, strict=True))
 
     def _promotion(self, name: str, at_N: Array) -> Array:
         """Of how a candidate was on show, or whether it was at all."""

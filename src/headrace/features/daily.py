@@ -31,7 +31,7 @@ class Daily:
     def __init__(
         self, space: FeatureSpace, popularity: Popularity, delivery: Delivery | None
     ) -> None:
-        """Raises nothing: without ``delivery`` nobody may ask for its rates."""
+        """Without ``delivery`` nobody may ask for its rates."""
         self._popularity, self._delivery = popularity, delivery
         self._columns = {n: f.column or n for n, f in space.schema.features.items()}
         self._encoders = space.encoders

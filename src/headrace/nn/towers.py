@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,6 +24,7 @@ from .embedder import Embedder, distinct
 from .history import Events, EventWeights, HistoryEncoder
 from .mlp import Activation, mlp
 
+Array = NDArray[Any]
 CHUNK = 16_384  # items encoded at a time
 
 
@@ -33,6 +36,7 @@ class Items:
     extra: Tensor  # (U, X)
     event: Tensor  # (U, W), what each puts into the events of a history
     known: Known | None = None  # of all of a catalogue, for requests to come without gradients
+    tables: tuple[Array, ...] = ()  # with it, of what is known of requests
 
 
 @final
@@ -119,7 +123,8 @@ class Towers(nn.Module):
             vectors if self.config.shortcut else 0,
             self.config.encoder.pooling == "attention",
         )
-        user_BHD = self._layers(embed, requests, torch.from_numpy(pooled_BW))
+        request_BD = embed.request_of(items.tables, requests)
+        user_BHD = self._layers(torch.from_numpy(np.concatenate([pooled_BW, request_BD], axis=1)))
         if not self.config.shortcut:
             return F.normalize(user_BHD, dim=2)
         gain_H = self.log_gain.detach().exp()[:, 0]
@@ -143,7 +148,8 @@ class Towers(nn.Module):
         vector = torch.cat([part.vector for part in parts])
         event = torch.cat([part.event for part in parts])
         known = self._known(vector, event)
-        return Items(vector, torch.cat([part.extra for part in parts]), event, known)
+        tables = embed.request_tables() if known is not None else ()
+        return Items(vector, torch.cat([part.extra for part in parts]), event, known, tables)
 
     def _known(self, vector_IX: Tensor, event_IW: Tensor) -> Known | None:
         """What the quick way to user vectors reads; None where there is none."""
@@ -165,15 +171,14 @@ class Towers(nn.Module):
         event_BLW = events.gather(items.event)
         event_BLX, logit_BLH = event_BLW.tensor_split([self.history.item_width], dim=2)
         pooled_BW = self.history(event_BLX, events)
-        user_BHD = self._layers(embed, requests, pooled_BW)
+        user_BHD = self._layers(torch.cat([pooled_BW, embed.request(requests)], dim=1))
         if self.config.shortcut:
             mean_BHD = self.user_shortcut(logit_BLH, events) @ events.gather(items.vector)
             user_BHD = user_BHD + self.log_gain.exp() * F.normalize(mean_BHD, dim=2)
         return F.normalize(user_BHD, dim=2)
 
-    def _layers(self, embed: Embedder, requests: Requests, pooled_BW: Tensor) -> Tensor:
-        user_BX = self.user_tower(torch.cat([pooled_BW, embed.request(requests)], dim=1))
-        return user_BX.unflatten(1, self._user_shape)
+    def _layers(self, input_BX: Tensor) -> Tensor:
+        return self.user_tower(input_BX).unflatten(1, self._user_shape)
 
 
 def embedder(config: Towers.Config, space: FeatureSpace) -> Embedder:

@@ -6,7 +6,8 @@ P  (request, category) keys    E  a user's past events    F  columns    M  edges
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -60,6 +61,23 @@ def keys(
     return row_N[:size].copy(), category_N[:size].copy(), key_N
 
 
+class Counters(NamedTuple):
+    """Columns that ``counters`` makes: which of COUNTED, and where their numbers are cut."""
+
+    what_F: Array  # int64
+    edge_FM: Array  # float64, padded
+    size_F: Array  # int64, how many edges each has
+
+    @classmethod
+    def of(cls, what_F: Array, edges: Sequence[Array]) -> Counters:
+        """With the edges of each."""
+        size_F = np.array([len(each) for each in edges], np.int64)
+        edge_FM = np.zeros((len(edges), size_F.max(initial=0)))
+        for f, each in enumerate(edges):
+            edge_FM[f, : len(each)] = each
+        return cls(what_F, edge_FM, size_F)
+
+
 @njit(cache=True, nogil=True)
 def counters(
     item_E: Array,
@@ -69,15 +87,14 @@ def counters(
     key_N: Array,
     item_N: Array,
     half_life_ms: float,
-    what_F: Array,
-    edge_FM: Array,
-    size_F: Array,
+    wanted: Counters,
 ) -> Array:  # (F, N) int64
     """Ids of counters of (user, item) and (user, category), column by column.
 
-    ``offsets`` cut the events into rows, one a key of ``keys``; candidate n reads row ``key_N[n]``.
-    Column f is COUNTED number ``what_F[f]``, cut at the first ``size_F[f]`` of ``edge_FM[f]``.
+    ``offsets`` cut the events into rows, one a key of ``keys``, asked for as of ``before_P``;
+    candidate n reads row ``key_N[n]``.
     """
+    what_F, edge_FM, size_F = wanted
     out_FN = np.empty((len(what_F), len(key_N)), np.int64)
     number = np.empty(len(COUNTED))
     id_PF = np.empty((len(before_P), len(what_F)), np.int64)

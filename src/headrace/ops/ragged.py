@@ -5,13 +5,8 @@ Most requests come alone: where one row is less work than many of length N, it i
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from .best import best
-
-FEW = 4  # less than one in so many are found quicker by themselves than by sorting
 
 
 def rows_of(offsets: Tensor, size: int) -> Tensor:  # (N,) int64
@@ -22,20 +17,12 @@ def rows_of(offsets: Tensor, size: int) -> Tensor:  # (N,) int64
 def top(score_N: Tensor, offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) int64 positions
     """Find the ``quota_B`` best of each row, best first; ties keep their order."""
     if len(quota_B) == 1:
-        return _top_of_one(score_N, int(quota_B))
+        return score_N.argsort(descending=True, stable=True)[: int(quota_B)]
     row_N = rows_of(offsets, score_N.shape[0])
     order_N = score_N.argsort(descending=True, stable=True)
     order_N = order_N[row_N[order_N].argsort(stable=True)]
     place_N = torch.arange(len(order_N)) - offsets[:-1][row_N[order_N]]
     return order_N[place_N < quota_B[row_N[order_N]]]
-
-
-def _top_of_one(score_N: Tensor, quota: int) -> Tensor:
-    """The same of a single row: where few are wanted, the others are not put in order."""
-    size = len(score_N)
-    if FEW * quota > size or score_N.dtype != torch.float32:
-        return score_N.argsort(descending=True, stable=True)[:quota]
-    return torch.from_numpy(best(score_N.detach().numpy(), np.arange(size), size, quota))
 
 
 def head(offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) int64 positions

@@ -44,6 +44,7 @@ SIDES: tuple[Side, ...] = ("user", "context", "item", "cross")
 class _Ready:
     """All that serving needs, made ahead: parts of the first layer, and the layers above it."""
 
+    tables: tuple[Array, ...]  # of what is known of requests
     request: Layer
     event_IM: Array  # of which a history is the mean; nothing where none is read
     item_IH: Array
@@ -241,6 +242,7 @@ class Cold(PreRanker):
         above = copy.deepcopy(list(self.head)[2 if rectify else 1 :])
         event_IM = self._frozen if self._remembers else self._frozen[:, :0]
         self._ready = _Ready(
+            self.embed.request_tables(),
             request_layer(first, self.squeeze, request, self.config.squash),
             *(x.contiguous().numpy() for x in (event_IM, item_IH, cross_RH, sizes.cumsum(0)[:-1])),
             rectify,
@@ -264,7 +266,7 @@ class Cold(PreRanker):
         past = requests.ragged(f"{self.config.history}.item") if self._remembers else NOTHING
         request_BH = first_layer.of_requests(
             ready.request,
-            self.embed.request(requests).numpy(),
+            self.embed.request_of(ready.tables, requests),
             past.offsets.numpy(),
             past.values.numpy(),
             ready.event_IM,

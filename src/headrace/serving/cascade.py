@@ -230,7 +230,8 @@ class Cascade:
 
     def worth(self, probability_NT: Tensor, candidates: Candidates) -> Tensor:  # (N,)
         """What candidates of these probabilities are worth at today's prices."""
-        return self.value(probability_NT, self.catalogue.rows(candidates.item_id.values))
+        read = self.catalogue.rows(candidates.item_id.values, self.value.columns)
+        return self.value(probability_NT, read)
 
 
 @dataclass(frozen=True, slots=True)
