@@ -71,4 +71,4 @@ def request_layer(first: nn.Linear, squeeze: Squeeze | None, width: int, squash:
         level_G = squeeze.pace * squeeze.bias[: len(sizes)]
     start_G = torch.cat([ends.new_zeros(1), ends])
     read = first.weight[:, :width].T, first.bias, start_G, scale_D, level_G
-    return Layer(*(x.detach().contiguous().numpy() for x in read), squash)
+    return Layer(*(x.detach().contiguous().numpy() for x in read), squash=squash)

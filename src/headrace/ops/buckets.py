@@ -37,7 +37,7 @@ def ids_reference(edge_M: Array, number_N: Array) -> Array:  # (N,) int64
 
 
 @njit(nogil=True, inline="always")
-def id_of(edge_M: Array, number: float) -> int:
+def id_of(edge_M: Array, number: Any) -> int:
     """The id of one number."""
     if number != number:
         return 0

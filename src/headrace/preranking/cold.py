@@ -245,9 +245,9 @@ class Cold(PreRanker):
             self.embed.request_tables(),
             request_layer(first, self.squeeze, request, self.config.squash),
             *(x.contiguous().numpy() for x in (event_IM, item_IH, cross_RH, sizes.cumsum(0)[:-1])),
-            rectify,
-            nn.Sequential(*above).eval().to(kind),
-            kind,
+            rectify=rectify,
+            above=nn.Sequential(*above).eval().to(kind),
+            kind=kind,
         )
         self._frozen = None
 
