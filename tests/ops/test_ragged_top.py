@@ -21,4 +21,8 @@ def test_alone_as_among_others_and_ties_keep_their_order(rows, quota):
         own_N = torch.tensor([float(x) for x in row])
         alone_K = ragged.top(own_N, torch.tensor([0, len(row)]), torch.tensor([quota]))
         assert alone_K.tolist() == best
+        own = own_N, torch.tensor([0, len(row)]), torch.tensor([quota])
+        assert ragged.top_in_place(*own).tolist() == sorted(best)
     assert got_K == want
+    quota_B = torch.full((len(rows),), quota)
+    assert ragged.top_in_place(score_N, offsets, quota_B).tolist() == sorted(want)
