@@ -10,6 +10,9 @@ recall@10 and worth of what was taken is lost, for how many times fewer candidat
 ``two_step``: how few candidates a cheap word may leave to COLD for a share of COLD's hit: the
 merge's own, and (``two_step_vector``) the vector product's.
 
+``lambda_cascade``, ``copr`` and ``listwise`` (``--orders``) learn the ranker's order from lists of
+its own. With ``--seeds`` GAUC and hit are means over so many trainings, with their ranges.
+
     python -m benchmarks.preranking [--run runs/complete_journey] [--keep 24 12 5] [--plot FILE]
 
 About eight minutes on 2 cores, three less with ``--run``. Figures of ``benchmarks.distillation``
@@ -32,6 +35,7 @@ import torch
 from rich.console import Console
 
 from benchmarks import _common
+from benchmarks._preranking_table import ORDERS, Classroom, Point, settings_of
 from headrace.bundle import Bundle
 from headrace.cli.steps import Steps
 from headrace.data import Ragged
@@ -62,32 +66,6 @@ CHUNK = 64  # requests a pass of the cascade
 SLATE = 10
 
 
-@dataclass(frozen=True)
-class Point:
-    """One model of the table."""
-
-    name: str
-    gauc: float
-    hit: float
-    rows_per_s: float
-    ms: float
-
-    @classmethod
-    def of(cls, name: str, model: Pointwise, yardstick: Yardstick) -> Point:
-        """Measure a frozen model."""
-        quality, speed = yardstick.quality(model), yardstick.speed(model)
-        return cls(name, quality.gauc, quality.hit, speed.rows_per_s, speed.ms)
-
-    def plain(self) -> dict[str, float]:
-        """As JSON holds it."""
-        return {
-            "gauc": round(self.gauc, 4),
-            "hit": round(self.hit, 4),
-            "rows_per_s": round(self.rows_per_s),
-            "ms_2000": round(self.ms, 3),
-        }
-
-
 def trained(steps: Steps, folder: Path) -> Run:
     """The example's cascade without its further rankers, trained into a folder of its own."""
     run = Run.of(EXAMPLE)
@@ -115,7 +93,9 @@ def slimmed(
     costs = yardstick.request.costs(copy.deepcopy(cold))
     gating = Gated.Config(budget=given.budget)
     steps = Steps(Console(quiet=True))
-    thin = thinned(whole, settings, costs, gating, given.slim_epochs, school, steps)
+    thin = thinned(
+        whole, settings, costs, gating, given.slim_epochs, school, steps, given.fine_epochs
+    )
     model = thin.model
     stack = model.stack()
     assert isinstance(model, Cold)
@@ -229,11 +209,19 @@ def measure(run: Run, given: Any, steps: Steps) -> dict[str, Any]:
     name = app.preranking.kind
     points = [Point.of(name, vector, yardstick)]
     points += [Point(f"cold {t.keep}", t.gauc, t.hit, t.rows_per_s, t.ms) for t, _ in made]
+    classroom = Classroom(run, cascade, yardstick)
+    for order in given.orders:
+        with steps(order):
+            model = classroom.trained(order, ORDERS[order], app.seed)
+        points.append(Point.of(order, model, yardstick))
     first = made[0][1]
     with steps("slim"):
         settings = first.config.model_copy(update={"precision": "float32"})
         thin, slim = slimmed(first, settings, yardstick, school, given)
     points += [Point.of("cold slim", thin, yardstick), Point.of("ranker", ranker, yardstick)]
+    with steps("seeds"):
+        configs = settings_of(name, app.preranking, [model for _, model in made], given.orders)
+        points = classroom.repeated(points, configs, given.seeds)
     for p in points:
         print(
             f"{p.name}: GAUC {p.gauc:.4f}, hit {p.hit:.3f}, {p.rows_per_s:,.0f} rows/s", flush=True
@@ -305,7 +293,12 @@ def main() -> None:
     options.add_argument("--target", type=float, default=0.98, help="hit of two steps over one's")
     options.add_argument("--cuts", type=int, nargs="+", default=[40, 64, 80])
     options.add_argument("--budget", type=float, default=0.3, help="of the slim COLD's cost")
-    options.add_argument("--slim-epochs", type=int, default=1)
+    options.add_argument("--slim-epochs", type=int, default=1, help="under gates")
+    options.add_argument("--fine-epochs", type=int, default=1, help="after them, without")
+    options.add_argument(
+        "--orders", nargs="*", default=list(ORDERS), choices=ORDERS, help="that learn the ranker's"
+    )
+    options.add_argument("--seeds", type=int, default=1, help="of each model that is trained here")
     options.add_argument("--plot", type=Path, help="write the trade-off as a picture")
     options.add_argument("--threads", type=int, default=2)
     given = options.parse_args()
@@ -317,7 +310,9 @@ def main() -> None:
             figures = measure(run, given, steps)
     except HeadraceError as error:
         raise SystemExit(f"error: {error}") from None
-    settings = {key: getattr(given, key) for key in ("retrieval", "cuts", "budget", "slim_epochs")}
+    settings = {
+        key: getattr(given, key) for key in ("retrieval", "cuts", "budget", "slim_epochs", "seeds")
+    }
     seconds = round(float(np.sum(list(steps.seconds.values()))), 1)
     figures = {**settings, **figures, **saved_distillation(), "seconds": seconds}
     _common.finish("preranking", figures, save=given.save)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.behavior.stores.memory import MemoryStore
-from headrace.data import Candidates
+from headrace.data import Candidates, Ragged
 from headrace.errors import DataError
 from headrace.features import FeatureBuilder
 from headrace.features.delivery import DOUBT, Delivery
@@ -139,3 +139,37 @@ def test_a_teacher_may_read_rates_that_serving_does_not(log):
     rows = samples.requests("train")[-30:]
     batch = samples.batch(samples.draw(rows, seed=1))
     assert len(batch.candidates.features["item_delivery_1"].unique()) > 3
+
+
+def test_what_an_item_keeps_all_day_is_what_would_be_made_afresh(log):
+    """Requests alone are of one day, and take what is kept; several are of several."""
+    samples = tiny.samples(log, schema=WITH_RATES)
+    names = ["item_popularity_28", "passing", "item_delivery_7"]
+    rows = samples.requests("valid")[::9]
+    items = Ragged.of([torch.arange(1 + at % 7, 61, 2) for at in range(len(rows))])
+    builder, store = samples.builder, samples.store
+    afresh = builder.candidates(samples.features(rows), Candidates(items), store, names=names)
+    for _ in range(2):
+        for at in np.random.default_rng(1).permutation(len(rows)):
+            some = names[: 1 + at % 3]
+            alone = Candidates(items.take_rows(torch.tensor([at])))
+            kept = builder.candidates(samples.features(rows[[at]]), alone, store, names=some)
+            for name in some:
+                want = items.with_values(afresh.features[name])[at]
+                assert torch.equal(kept.features[name], want), name
+
+
+def test_counts_that_a_server_replaces_are_read_from_then_on(log):
+    samples = tiny.samples(log, schema=WITH_RATES)
+    builder, requests = samples.builder, samples.features(samples.requests("valid")[[3]])
+    found, whole = Candidates(Ragged.of([torch.tensor([6, 7, 8])])), builder.delivery
+
+    def passing():
+        made = builder.candidates(requests, found, samples.store, names=["passing"])
+        return made.features["passing"].tolist()
+
+    first = passing()
+    builder.delivery = Delivery.none(log.manifest.num_items)
+    assert passing() == [0, 0, 0] != first
+    builder.delivery = whole
+    assert passing() == first

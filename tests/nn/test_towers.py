@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -74,6 +76,19 @@ class TestTowers:
         torch.testing.assert_close(items.vector, item_MD)
         torch.testing.assert_close(items.extra, extra_MX)
         torch.testing.assert_close(towers.users(embed, requests, items), user_BHD)
+
+
+@pytest.mark.parametrize("settings", CHOICES)
+def test_the_compiled_way_to_user_vectors_is_the_plain_one(settings, tiny_samples, requests):
+    embed, towers = build(tiny_samples, **settings)
+    with torch.no_grad():
+        for weight in towers.parameters():
+            weight.add_(0.3 * torch.randn(weight.shape))
+        items = towers.encode_all(embed, torch.arange(len(embed.item_ids)))
+        got_BHD = towers.users(embed, requests, items)
+        plain_BHD = towers.users(embed, requests, replace(items, known=None))
+    assert items.known is not None
+    torch.testing.assert_close(got_BHD, plain_BHD)
 
 
 def test_only_the_newest_events_count(tiny_samples, requests):

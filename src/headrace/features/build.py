@@ -21,9 +21,10 @@ from ..behavior import EVERY_TYPE, BehaviorStore, Distant, Events
 from ..data import Candidates, Hits, Ragged, Requests
 from ..errors import ConfigError
 from ..log import Log
-from ..ops import groups, history
-from ..schema import COUNTERS, RATES
+from ..ops import crosses, groups
+from ..schema import RATES
 from ..schema import Sequence as Stretch
+from .daily import Daily, by_day
 from .delivery import Delivery
 from .encoders import Bucket
 from .popularity import DAY_MS, Popularity
@@ -31,7 +32,6 @@ from .space import CLOCK, FeatureSpace
 
 Array = NDArray[Any]
 HOUR_MS = 3_600_000
-POPULARITY = "item_popularity_"  # and a number of days
 HALF_LIFE_MS = 60.0 * DAY_MS  # of user_item_decay
 
 
@@ -61,6 +61,16 @@ class _Keys:
         return self.user_P, self.category_P, self.before_P
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Cross features by what they are made of."""
+
+    daily: Sequence[str]
+    counted: Sequence[str]
+    counters: crosses.Counters  # of the counted ones
+    promoted: Sequence[str]
+
+
 class FeatureBuilder:
     """Makes features of one log under one feature space."""
 
@@ -77,6 +87,10 @@ class FeatureBuilder:
         self._dear = [n for n in schema.names("privileged") if not space.told_by_events(n)]
         rates = [n for n in (*schema.names("cross"), *self._dear) if self._column(n) in RATES]
         self.delivery = (delivery or Delivery.needed(log, rates)) if rates else None
+        made = [(n, space.encoders[n]) for n in (*schema.names("cross"), *self._dear)]
+        self._edges = {n: np.array(each.edges) for n, each in made if isinstance(each, Bucket)}
+        self._wanted: dict[tuple[str, ...], _Wanted] = {}
+        self._num_categories = int(space.catalogue.category.max()) + 1
         self._user = {n: self._encode_users(n, log) for n in schema.names("user")}
         self._codes = {  # codes of the log's vocabulary -> ids of the feature
             n: space.encoders[n].encode(pl.Series(log.vocab[self._column(n)]))
@@ -85,6 +99,16 @@ class FeatureBuilder:
         }
         self._types = log.manifest.event_types
         self._masks = {n: self._mask(s, log) for n, s in schema.sequences.items()}
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """What delivery rates are made of; a server replaces it as it counts."""
+        return self._delivery
+
+    @delivery.setter
+    def delivery(self, delivery: Delivery | None) -> None:
+        self._delivery = delivery
+        self._daily = Daily(self.space, self._popularity, delivery)  # what it kept was of the old
 
     def requests(
         self, asked: Asked, store: BehaviorStore, sequences: Collection[str] | None = None
@@ -159,49 +183,50 @@ class FeatureBuilder:
         hits: bool,
         names: Sequence[str],
     ) -> Candidates:
-        columns = {self._column(n) for n in names}
-        row_N, item_N = found.item_id.row.numpy(), found.item_id.values.numpy()
-        time_N = requests.time_ms.numpy()[row_N]
-        numbers = self._by_day(columns, time_N, item_N)
-        if hits or self.counters(names):
+        wanted = self._wanted.get(tuple(names)) or self._sort_out(tuple(names))
+        offsets, item_N = found.item_id.offsets.numpy(), found.item_id.values.numpy()
+        ids = dict(self._daily.ids(wanted.daily, item_N, requests.time_ms.numpy(), offsets))
+        if hits or wanted.counted:
             keys = self._keys(requests, found)
             events = store.by_category(*keys.asked, self.space.schema.key_events)
-            key_N, asked_P = keys.key_N, keys.before_P
-            numbers |= _counters(columns, events, key_N, time_N, item_N)
+            if wanted.counted:
+                answer = events.item, events.time_ms, events.offsets, keys.before_P, keys.key_N
+                id_FN = crosses.counters(*answer, item_N, HALF_LIFE_MS, wanted.counters)
+                ids |= zip(wanted.counted, id_FN, strict=True)
             if hits:
-                found = replace(found, hits=_hits(events, key_N, asked_P))
-        if columns & ({"exposed"} | self._shown.keys()):
-            at = groups.find(
-                self._group_offsets, self._group_item, requests.group.numpy()[row_N], item_N
-            )
-            numbers |= {"exposed": (at >= 0).astype(np.int64)}
-            for column in columns & self._shown.keys():
-                shown = self._shown[column]
-                numbers[column] = np.where(at >= 0, shown[at] if len(shown) else 0, 0)
-        features = {n: torch.from_numpy(self._cross(n, numbers)) for n in names}
+                found = replace(found, hits=_hits(events, keys.key_N, keys.before_P))
+        if wanted.promoted:
+            group_N = requests.group.numpy().repeat(np.diff(offsets))
+            at_N = groups.find(self._group_offsets, self._group_item, group_N, item_N)
+            ids |= {n: self._promotion(n, at_N) for n in wanted.promoted}
+        features = {n: torch.from_numpy(ids[n]) for n in names}
         return replace(found, features={**found.features, **features})
+
+    def _sort_out(self, names: tuple[str, ...]) -> _Wanted:
+        """By what they are made of, once for the same names."""
+        column_of = {n: self._column(n) for n in names}
+        counted = self.counters(names)
+        edges = [self._edges[n] for n in counted]
+        what_F = np.array([crosses.COUNTED.index(column_of[n]) for n in counted], np.int64)
+        self._wanted[names] = wanted = _Wanted(
+            [n for n in names if by_day(column_of[n])],
+            counted,
+            crosses.Counters.of(what_F, edges),
+            [n for n in names if column_of[n] in ("exposed", *self._shown)],
+        )
+        return wanted
 
     def counters(self, names: Sequence[str]) -> list[str]:
         """Those of the cross features that come out of the look-up of users' past events."""
-        return [n for n in names if (c := self._column(n)) in COUNTERS and c.startswith("user_")]
+        return [n for n in names if self._column(n) in crosses.COUNTED]
 
-    def _cross(self, name: str, numbers: Mapping[str, Array]) -> Array:
-        column = self._column(name)
-        encoder = self.space.encoders[name]
-        if isinstance(encoder, Bucket):
-            return encoder.encode_numbers(numbers[column])
-        return self._codes[name][numbers[column]] if name in self._codes else numbers[column]
-
-    def _by_day(self, columns: set[str], time_N: Array, item_N: Array) -> dict[str, Array]:
-        """What the whole days before its request tell of each item."""
-        numbers = {
-            c: self._popularity.count(item_N, time_N, int(c.removeprefix(POPULARITY))).astype(float)
-            for c in columns
-            if c.startswith(POPULARITY)
-        }
-        if (delivery := self.delivery) is not None:  # a server may replace it meanwhile
-            numbers |= {c: delivery.rate(c, item_N, time_N) for c in columns & RATES.keys()}
-        return numbers
+    def _promotion(self, name: str, at_N: Array) -> Array:
+        """Of how a candidate was on show, or whether it was at all."""
+        column, encoder = self._column(name), self.space.encoders[name]
+        if column != "exposed":
+            return groups.taken(self._shown[column], self._codes[name], at_N)
+        there_N = (at_N >= 0).astype(np.int64)
+        return encoder.encode_numbers(there_N) if isinstance(encoder, Bucket) else there_N
 
     def ahead(
         self,
@@ -219,14 +244,11 @@ class FeatureBuilder:
 
     def _keys(self, requests: Requests, found: Candidates) -> _Keys:
         """What to look up: each request with the categories of its candidates, once."""
-        row_N, item_N = found.item_id.row.numpy(), found.item_id.values.numpy()
+        offsets, item_N = found.item_id.offsets.numpy(), found.item_id.values.numpy()
         category_I = self.space.catalogue.category.numpy()
-        category_N = category_I[item_N]
-        pair_N = row_N * np.int64(category_I.max() + 1) + category_N
-        _, first_P, key_N = np.unique(pair_N, return_index=True, return_inverse=True)
-        row_P = row_N[first_P]
+        row_P, category_P, key_N = crosses.keys(offsets, item_N, category_I, self._num_categories)
         user_P, before_P = requests.user.numpy()[row_P], requests.time_ms.numpy()[row_P]
-        return _Keys(user_P, category_N[first_P], before_P, key_N)
+        return _Keys(user_P, category_P, before_P, key_N)
 
     def _context(self, name: str, asked: Asked) -> Array:
         column = self._column(name)
@@ -262,27 +284,6 @@ def sequence_columns(name: str, events: Events) -> dict[str, Tensor | Ragged]:
     }
 
 
-def _counters(
-    columns: set[str], events: Events, key_N: Array, time_N: Array, item_N: Array
-) -> dict[str, Array]:
-    """Counters of (user, item) and (user, category) as of the request."""
-    own, kin, own_last, kin_last = history.counters(
-        events.item, events.time_ms, events.offsets, key_N, item_N
-    )
-    out: dict[str, Array] = {
-        "user_item_count": own.astype(float),
-        "user_item_days": _days(time_N, own_last),
-        "user_item_share": own / np.maximum(kin, 1),
-        "user_category_count": kin.astype(float),
-        "user_category_days": _days(time_N, kin_last),
-    }
-    if "user_item_decay" in columns:
-        out["user_item_decay"] = history.decayed_count(
-            events.item, events.time_ms, events.offsets, key_N, item_N, time_N, HALF_LIFE_MS
-        )
-    return out
-
-
 def _hits(events: Events, key_N: Array, asked_P: Array) -> Hits:
     """The look-up's answer as models read it."""
     offsets = torch.from_numpy(events.offsets)
@@ -293,8 +294,3 @@ def _hits(events: Events, key_N: Array, asked_P: Array) -> Hits:
         Ragged(torch.from_numpy(events.type.astype(np.int64)), offsets),
         Ragged(torch.from_numpy(age_E), offsets),
     )
-
-
-def _days(time_N: Array, last_N: Array) -> Array:
-    """Days since the last event; not a number where there was none."""
-    return np.where(last_N >= 0, (time_N - last_N) / DAY_MS, np.nan)

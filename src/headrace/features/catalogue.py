@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -41,9 +41,9 @@ class Catalogue:
         values[items] = numbers.to(values.dtype)
         return replace(self, columns={**self.columns, column: values})
 
-    def rows(self, items: Tensor) -> Mapping[str, Tensor]:
+    def rows(self, items: Tensor, names: Sequence[str]) -> Mapping[str, Tensor]:
         """Number columns of some items, for the value formula."""
-        return {name: column[items] for name, column in self.columns.items()}
+        return {name: self.columns[name][items] for name in names}
 
     @classmethod
     def plain(cls, category: Tensor, price: Tensor | None = None) -> Catalogue:

@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..ops import buckets
 
 Array = NDArray[Any]
 
@@ -109,13 +110,16 @@ class Bucket:
     def rows(self) -> int:
         return len(self.edges) + 2
 
+    @cached_property
+    def _edges(self) -> Array:
+        return np.asarray(self.edges, np.float64)
+
     def encode(self, values: pl.Series) -> Array:
         return self.encode_numbers(values.cast(pl.Float64).fill_null(float("nan")).to_numpy())
 
     def encode_numbers(self, numbers: Array) -> Array:
         """Encode an array of numbers, ``(n,)`` to ``(n,) int64``."""
-        ids = 1 + np.searchsorted(np.asarray(self.edges), numbers, side="right")
-        return np.where(np.isnan(numbers), 0, ids).astype(np.int64)
+        return buckets.ids(self._edges, np.asarray(numbers, np.float64))
 
     def state(self) -> Mapping[str, Any]:
         return {"kind": self.kind, "edges": list(self.edges)}

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..data import Ragged
 
 NUM_AGES = 26  # ids 0 .. 25; every bucket is a doubling of the one before
-_STARTS_MS = torch.tensor([(2**k - 1) * 60_000 for k in range(1, NUM_AGES)])
+STARTS_MS = torch.tensor([(2**k - 1) * 60_000 for k in range(1, NUM_AGES)])
 
 
 def age_ids(time_ms: Ragged, now_ms: Tensor) -> Tensor:  # (E,) int64
@@ -18,4 +18,4 @@ def age_ids(time_ms: Ragged, now_ms: Tensor) -> Tensor:  # (E,) int64
 
 def buckets(age_ms: Tensor) -> Tensor:
     """Bucket ages, any shape, int64."""
-    return torch.bucketize(age_ms, _STARTS_MS, right=True)
+    return torch.bucketize(age_ms, STARTS_MS, right=True)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data import Candidates, Requests
 from ..errors import ConfigError
 from ..features import FeatureSpace
+from ..ops.side_by_side import side_by_side
 from ..schema import Side
 from .gates import Input
 
+Array = NDArray[Any]
 INITIAL_SD = 0.05  # of table entries; with nn.Embedding's 1.0 ids drown the other inputs
 
 
@@ -89,6 +94,25 @@ class Embedder(nn.Module):
         names = [n for side in ("user", "context") for n in self.names.get(side, [])]
         parts = [self.look_up(n, requests.tensor(n)) for n in names]
         return torch.cat(parts, dim=-1) if parts else torch.zeros(len(requests), 0)
+
+    def request_tables(self) -> tuple[Array, ...]:
+        """The tables of user and context features, where they lie: what ``request_of`` reads.
+
+        Of a model that serves: on CPU, float32.
+        """
+        names = [n for side in ("user", "context") for n in self.names.get(side, [])]
+        weights = [self.tables[self._table_of[n]].get_parameter("weight") for n in names]
+        return tuple(weight.detach().contiguous().numpy() for weight in weights)
+
+    def request_of(self, tables: tuple[Array, ...], requests: Requests) -> Array:  # (B, D)
+        """``request`` without gradients, in one compiled call."""
+        if not tables:
+            return np.zeros((len(requests), 0), np.float32)
+        id_FB = np.empty((len(tables), len(requests)), np.int64)
+        names = (n for side in ("user", "context") for n in self.names.get(side, []))
+        for f, name in enumerate(names):
+            id_FB[f] = requests.tensor(name).numpy()
+        return side_by_side(tables, id_FB)
 
     def items(self, item_N: Tensor, names: Sequence[str] | None = None) -> Tensor:  # (N, D_item)
         """Item features (all, or ``names`` in their order) of any items, repeats welcome."""

@@ -80,6 +80,11 @@ class EventWeights(nn.Module):
             self.item = nn.Linear(item_dim, heads)
             self.side = SideTable(heads)
 
+    @property
+    def sides(self) -> list[SideTable]:
+        """What types and ages say of the weights of their events."""
+        return [self.side] if self.pooling == "attention" else []
+
     def project(self, item_UF: Tensor) -> Tensor:  # (U, H or 0)
         """What items say of the weights of their events."""
         return self.item(item_UF) if self.pooling == "attention" else item_UF[:, :0]

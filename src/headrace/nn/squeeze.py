@@ -8,6 +8,8 @@ from typing import Final, final
 import torch
 from torch import Tensor, nn
 
+from ..ops.first_layer import Layer
+
 
 def linear_log(x: Tensor) -> Tensor:
     """``x`` within [-1, 1], ``sign(x) (log |x| + 1)`` beyond: COLD, section 3.3.3.
@@ -56,3 +58,17 @@ class Squeeze(nn.Module):
             logit_NG.index_add(1, place, x_ND * self.weight[columns]) + self.pace * self.bias[group]
         )
         return x_ND * logit_NG.sigmoid()[:, place]
+
+
+def request_layer(first: nn.Linear, squeeze: Squeeze | None, width: int, squash: bool) -> Layer:
+    """What makes the first ``width`` inputs, whole groups, a part of the layer behind them."""
+    if squeeze is None:
+        ends, scale_D = torch.tensor([width]), torch.zeros(width)
+        level_G = torch.full((1,), torch.inf)  # of which the sigmoid is 1
+    else:
+        _, sizes = squeeze.group[:width].unique_consecutive(return_counts=True)
+        ends, scale_D = sizes.cumsum(0), squeeze.weight[:width]
+        level_G = squeeze.pace * squeeze.bias[: len(sizes)]
+    start_G = torch.cat([ends.new_zeros(1), ends])
+    read = first.weight[:, :width].T, first.bias, start_G, scale_D, level_G
+    return Layer(*(x.detach().contiguous().numpy() for x in read), squash=squash)

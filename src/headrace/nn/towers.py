@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,12 +16,16 @@ from .. import config
 from ..data import Requests
 from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
+from ..ops import event_pools
 from ..ops.distinct import distinct
+from ..ops.event_pools import Known, Told
 from ..schema import Schema
+from . import age
 from .embedder import Embedder
 from .history import Events, EventWeights, HistoryEncoder
 from .mlp import Activation, mlp
 
+Array = NDArray[Any]
 CHUNK = 16_384  # items encoded at a time
 
 
@@ -30,6 +36,8 @@ class Items:
     vector: Tensor  # (U, D)
     extra: Tensor  # (U, X)
     event: Tensor  # (U, W), what each puts into the events of a history
+    known: Known | None = None  # of all of a catalogue, for requests to come without gradients
+    tables: tuple[Array, ...] = ()  # with it, of what is known of requests
 
 
 @final
@@ -102,7 +110,27 @@ class Towers(nn.Module):
 
     def users(self, embed: Embedder, requests: Requests, items: Items) -> Tensor:  # (B, H, D)
         """Encode requests alone; ``items`` are all of the catalogue, encoded."""
-        return self._user(embed, requests, self._history(requests), items)
+        if items.known is None or torch.is_grad_enabled():
+            return self._user(embed, requests, self._history(requests), items)
+        name, (vectors, _) = self.config.history, self._user_shape
+        event_E, kind_E = requests.ragged(f"{name}.item"), requests.ragged(f"{name}.type")
+        time_E = requests.ragged(f"{name}.time_ms").values
+        told = event_E.offsets, event_E.values, kind_E.values, time_E, requests.time_ms
+        pooled_BW, mean_BHD = event_pools.pools(
+            items.known,
+            Told(*(x.numpy() for x in told)),
+            self.config.encoder.events,
+            self.history.weights.heads,
+            vectors if self.config.shortcut else 0,
+            self.config.encoder.pooling == "attention",
+        )
+        request_BD = embed.request_of(items.tables, requests)
+        user_BHD = self._layers(torch.from_numpy(np.concatenate([pooled_BW, request_BD], axis=1)))
+        if not self.config.shortcut:
+            return F.normalize(user_BHD, dim=2)
+        gain_H = self.log_gain.detach().exp()[:, 0]
+        event_pools.directed(user_BHD.numpy(), mean_BHD, gain_H.numpy())
+        return user_BHD
 
     def encode(self, embed: Embedder, item_U: Tensor) -> Items:
         """Encode distinct items."""
@@ -118,11 +146,23 @@ class Towers(nn.Module):
     def encode_all(self, embed: Embedder, item_M: Tensor, chunk: int = CHUNK) -> Items:
         """Encode any number of items, ``chunk`` at a time, without gradients."""
         parts = [self.encode(embed, some) for some in item_M.split(chunk)]
-        return Items(
-            torch.cat([part.vector for part in parts]),
-            torch.cat([part.extra for part in parts]),
-            torch.cat([part.event for part in parts]),
-        )
+        vector = torch.cat([part.vector for part in parts])
+        event = torch.cat([part.event for part in parts])
+        known = self._known(vector, event)
+        tables = embed.request_tables() if known is not None else ()
+        return Items(vector, torch.cat([part.extra for part in parts]), event, known, tables)
+
+    def _known(self, vector_IX: Tensor, event_IW: Tensor) -> Known | None:
+        """What the quick way to user vectors reads; None where there is none."""
+        if event_IW.device.type != "cpu" or event_IW.dtype != torch.float32:
+            return None
+        sides = [self.history.side, *self.history.weights.sides]
+        if self.config.shortcut:
+            sides += self.user_shortcut.sides
+        kind_KW = torch.cat([each.kind[:, 0] for each in sides], dim=1)
+        age_AW = torch.cat([each.age[0] for each in sides], dim=1)
+        own = event_IW, kind_KW, age_AW, age.STARTS_MS, vector_IX, self.history.nothing
+        return Known(*(x.detach().contiguous().numpy() for x in own))
 
     def _history(self, requests: Requests) -> Tensor:  # (E,)
         return requests.ragged(f"{self.config.history}.item").values
@@ -132,12 +172,14 @@ class Towers(nn.Module):
         event_BLW = events.gather(items.event)
         event_BLX, logit_BLH = event_BLW.tensor_split([self.history.item_width], dim=2)
         pooled_BW = self.history(event_BLX, events)
-        user_BX = self.user_tower(torch.cat([pooled_BW, embed.request(requests)], dim=1))
-        user_BHD = user_BX.unflatten(1, self._user_shape)
+        user_BHD = self._layers(torch.cat([pooled_BW, embed.request(requests)], dim=1))
         if self.config.shortcut:
             mean_BHD = self.user_shortcut(logit_BLH, events) @ events.gather(items.vector)
             user_BHD = user_BHD + self.log_gain.exp() * F.normalize(mean_BHD, dim=2)
         return F.normalize(user_BHD, dim=2)
+
+    def _layers(self, input_BX: Tensor) -> Tensor:
+        return self.user_tower(input_BX).unflatten(1, self._user_shape)
 
 
 def embedder(config: Towers.Config, space: FeatureSpace) -> Embedder:

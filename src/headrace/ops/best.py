@@ -68,3 +68,27 @@ def _sink(heap: Array, at: int, end: int, score: Array, item: Array) -> None:
         heap[at] = heap[child]
         at = child
     heap[at] = p
+
+
+@njit(cache=True, nogil=True)
+def kept(score: Array, most: int) -> Array:
+    """Positions of the ``most`` highest scores, ascending ``(K,) int64``; ties go to the first.
+
+    Nothing is put in order: a score that parts them is found, and what is above it is taken.
+    """
+    size = len(score)
+    if most >= size:
+        return np.arange(size)
+    out = np.empty(most, np.int64)
+    if most <= 0:
+        return out[:0]
+    edge = np.partition(score, size - most)[size - most]
+    ties, at = most, 0
+    for n in range(size):
+        ties -= score[n] > edge
+    for n in range(size):
+        if score[n] > edge or (score[n] == edge and ties > 0):
+            ties -= score[n] == edge
+            out[at] = n
+            at += 1
+    return out[:at]

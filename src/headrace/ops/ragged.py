@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .best import kept
+
 
 def rows_of(offsets: Tensor, size: int) -> Tensor:  # (N,) int64
     """The row each of ``size`` values belongs to."""
@@ -23,6 +25,13 @@ def top(score_N: Tensor, offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) in
     order_N = order_N[row_N[order_N].argsort(stable=True)]
     place_N = torch.arange(len(order_N)) - offsets[:-1][row_N[order_N]]
     return order_N[place_N < quota_B[row_N[order_N]]]
+
+
+def top_in_place(score_N: Tensor, offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) int64
+    """The positions of ``top``, ascending: the same candidates in the order they had."""
+    if len(quota_B) == 1:
+        return torch.from_numpy(kept(score_N.numpy(), int(quota_B)))
+    return top(score_N, offsets, quota_B).sort().values
 
 
 def head(offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) int64 positions

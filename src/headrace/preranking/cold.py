@@ -15,25 +15,28 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..data import Batch, Candidates, Requests
+from ..data import Batch, Candidates, Ragged, Requests
 from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
 from ..nn.embedder import Embedder
 from ..nn.gates import Input, Stack
 from ..nn.losses import task_losses
 from ..nn.mlp import Activation, Layers
-from ..nn.squeeze import Squeeze, linear_log
-from ..ops import ragged
+from ..nn.squeeze import Squeeze, linear_log, request_layer
+from ..ops import first_layer, ragged
+from ..ops.first_layer import Layer
 from ..schema import Schema, Side
 from ._base import PreRanker, PreRankerConfig
 
+Array = NDArray[Any]
+NOTHING = Ragged(torch.zeros(0, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))  # no history
 SIDES: tuple[Side, ...] = ("user", "context", "item", "cross")
 
 
@@ -41,10 +44,15 @@ SIDES: tuple[Side, ...] = ("user", "context", "item", "cross")
 class _Ready:
     """All that serving needs, made ahead: parts of the first layer, and the layers above it."""
 
-    item_IH: Tensor
-    cross_RH: Tensor  # rows of all cross features' tables, end to end
-    start_F: Tensor  # (F,) int64, where each feature's begin
+    tables: tuple[Array, ...]  # of what is known of requests
+    request: Layer
+    event_IM: Array  # of which a history is the mean; nothing where none is read
+    item_IH: Array
+    cross_RH: Array  # rows of all cross features' tables, end to end
+    start_F: Array  # (F,) int64, where each feature's begin
+    rectify: bool  # whether the first activation is done on the way
     above: nn.Sequential
+    kind: torch.dtype  # of ``above``
 
 
 @final
@@ -230,10 +238,18 @@ class Cold(PreRanker):
         cross_RH = torch.cat(tables) if tables else item_IH.new_zeros(0, first.out_features)
         sizes = torch.tensor([0, *(len(table) for table in tables)])
         kind = torch.bfloat16 if self.config.precision == "bfloat16" else torch.float32
-        above = nn.Sequential(*copy.deepcopy(list(self.head)[1:])).eval().to(kind)
-        self._ready = _Ready(item_IH.to(kind), cross_RH.to(kind), sizes.cumsum(0)[:-1], above)
-        if not self._remembers:
-            self._frozen = None
+        rectify = isinstance(self.head[1], nn.ReLU)
+        above = copy.deepcopy(list(self.head)[2 if rectify else 1 :])
+        event_IM = self._frozen if self._remembers else self._frozen[:, :0]
+        self._ready = _Ready(
+            self.embed.request_tables(),
+            request_layer(first, self.squeeze, request, self.config.squash),
+            *(x.contiguous().numpy() for x in (event_IM, item_IH, cross_RH, sizes.cumsum(0)[:-1])),
+            rectify=rectify,
+            above=nn.Sequential(*above).eval().to(kind),
+            kind=kind,
+        )
+        self._frozen = None
 
     def _part(self, raw_ND: Tensor, start: int) -> Tensor:  # (N, H)
         """What columns of the inputs from ``start`` on put into the first layer."""
@@ -246,21 +262,28 @@ class Cold(PreRanker):
         return x_ND @ first.weight[:, columns].T
 
     def _serve(self, ready: _Ready, requests: Requests, candidates: Candidates) -> Tensor:
-        event_EI = None
-        if self._remembers:
-            past = requests.ragged(f"{self.config.history}.item")
-            [event_EI] = self.item_vectors(past.values)
-        first = self.head[0]
-        assert isinstance(first, nn.Linear)
-        request_BH = self._part(self._request(requests, event_EI), 0) + first.bias
-        first_NH = candidates.item_id.spread(request_BH.to(ready.item_IH.dtype))
-        first_NH = first_NH + ready.item_IH.index_select(0, candidates.item_id.values)
-        if self.reads_cross and len(candidates):
-            ids_NF = torch.stack([candidates.features[n] for n in self.reads_cross], dim=1)
-            first_NH = first_NH + F.embedding_bag(
-                ids_NF + ready.start_F, ready.cross_RH, mode="sum"
-            )
-        return ready.above(first_NH).float()
+        found = candidates.item_id
+        past = requests.ragged(f"{self.config.history}.item") if self._remembers else NOTHING
+        request_BH = first_layer.of_requests(
+            ready.request,
+            self.embed.request_of(ready.tables, requests),
+            past.offsets.numpy(),
+            past.values.numpy(),
+            ready.event_IM,
+        )
+        ids = [candidates.features[n] for n in self.reads_cross]
+        id_FN = torch.stack(ids) if ids else found.values.new_zeros(0, len(found.values))
+        first_NH = first_layer.of_candidates(
+            request_BH,
+            found.offsets.numpy(),
+            ready.item_IH,
+            found.values.numpy(),
+            ready.cross_RH,
+            ready.start_F,
+            id_FN.numpy(),
+            ready.rectify,
+        )
+        return ready.above(torch.from_numpy(first_NH).to(ready.kind)).float()
 
 
 def every_group(schema: Schema, history: str) -> list[str]:

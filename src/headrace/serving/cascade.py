@@ -195,7 +195,7 @@ class Cascade:
         """The best by a coarse step, in the order of retrieval as without it."""
         rough_N = self.worth(model.coarse_score(requests, merged), merged)
         quota_B = torch.full((len(requests),), keep)
-        return merged.take(ragged.top(rough_N, merged.item_id.offsets, quota_B).sort().values)
+        return merged.take(ragged.top_in_place(rough_N, merged.item_id.offsets, quota_B))
 
     def prerank(self, requests: Requests, merged: Candidates) -> Candidates:
         """Add what the pre-ranker says, in the light of retrieval."""
@@ -230,7 +230,8 @@ class Cascade:
 
     def worth(self, probability_NT: Tensor, candidates: Candidates) -> Tensor:  # (N,)
         """What candidates of these probabilities are worth at today's prices."""
-        return self.value(probability_NT, self.catalogue.rows(candidates.item_id.values))
+        read = self.catalogue.rows(candidates.item_id.values, self.value.columns)
+        return self.value(probability_NT, read)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from torch import nn
 from ..data import Candidates, Ragged, Requests
 from ..nn.gates import Costs
 from ..nn.pointwise import Pointwise
+from ..ops import first_layer
 from ..preranking.cold import Cold
 from ..samples import Samples
 
@@ -133,9 +134,16 @@ class Request:
         """Of adding up so many vectors a candidate."""
         if not features:
             return 0.0
-        ids = torch.randint(0, 30 * features, (len(self.found), features))
-        table = torch.randn(30 * features, width)
-        return median_ms(lambda: nn.functional.embedding_bag(ids, table, mode="sum"))
+        id_FN = torch.randint(0, 30, (features, len(self.found))).numpy()
+        table_RH = torch.randn(30 * features, width).numpy()
+        offsets, none_N = self.found.item_id.offsets.numpy(), np.zeros(len(self.found), np.int64)
+        row_1H, start_F = table_RH[:1], 30 * np.arange(features)
+        added = partial(
+            first_layer.of_candidates, row_1H, offsets, row_1H, none_N, table_RH, rectify=True
+        )
+        return median_ms(lambda: added(start_F=start_F, id_FN=id_FN)) - median_ms(
+            lambda: added(start_F=start_F[:0], id_FN=id_FN[:0])
+        )
 
 
 @torch.inference_mode()

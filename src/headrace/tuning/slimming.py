@@ -102,8 +102,9 @@ def thinned(
     epochs: int,
     school: Schooling,
     step: Step,
+    fine_epochs: int = 1,
 ) -> Thinned:
-    """Train a model under gates, and what they leave for one more epoch; ``whole`` is used up."""
+    """Train a model under gates, then what they leave without any; ``whole`` is used up."""
     samples, scoring = school.samples, school.scoring
     training = scoring.training.model_copy(update={"epochs": epochs, "patience": 0})
     with step("gates"):
@@ -120,7 +121,7 @@ def thinned(
     with step("fine-tune"):
         model: Pointwise = slimmer.build(samples.space, whole.tasks)
         inherit(thin, whole, model)
-        school.teach(model, "slim.fine-tune", epochs=1)
+        school.teach(model, "slim.fine-tune", epochs=fine_epochs)
     return Thinned(model, slimmer, dropped, left)
 
 
