@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import _common
-from headrace.allocation.actions import Actions, grid, pareto
+from headrace.allocation.actions import Actions, grid, pareto, whole
 from headrace.allocation.compare import Curve, Pool, headline
 from headrace.allocation.gains import KINDS, Gains
 from headrace.allocation.logged import Logged
@@ -55,13 +55,13 @@ def profiled(opened: Opened, requests: int) -> tuple[Actions, dict[str, Any]]:
     rows = samples.requests("valid")
     with told("profile"):
         ms = replay.channel_ms(cascade, samples, some(rows, TIMED, 1), quota)
-        plans = grid(quota, ms)
+        plans = grid(quota, ms, opened.options)
         every = replay.profile(cascade, samples, some(rows, requests, 2), plans)
     with told("which plans are dominated"):
         describe = opened.describer("")
         logged = replay.replay(cascade, samples, some(rows, JUDGED, 3), every, describe)
     gain_J = logged.gain_NJ.mean(axis=0)
-    at = every.index({**quota, "ranking": 1})
+    at = every.index(whole(quota, opened.options))
     configured = {"cpu_ms": float(every.cpu_ms[at]), "gain": float(gain_J[at])}
     return every.take(pareto(every.cpu_ms, gain_J)), configured
 

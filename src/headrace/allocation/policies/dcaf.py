@@ -25,6 +25,7 @@ from pydantic import Field
 from ...data import Requests
 from ...ops import knapsack
 from ...stages import Plan, Statistics, Status, Trace
+from ..actions import OPTIONAL, after_preranking
 from ..controller import Clock, Controller
 from ..decisions import DecisionLog, rows, slate_value
 from ..model import FOLDER, Model
@@ -87,9 +88,11 @@ class Dcaf:
         model = self._model
         return (model.describe.history,) if model and model.describe.history else ()
 
-    def restore(self, folder: Path, channels: Collection[str]) -> None:
+    def restore(
+        self, folder: Path, channels: Collection[str], options: Collection[str] = OPTIONAL
+    ) -> None:
         """Take up the model of a run directory. Raises DataError where there is none."""
-        self.take_up(Model.read(folder / FOLDER, channels))
+        self.take_up(Model.read(folder / FOLDER, channels, options))
         self._folder = folder / FOLDER
         if self.config.log_decisions:
             self._decisions = DecisionLog(self._folder)
@@ -155,7 +158,7 @@ class Dcaf:
         np.add.at(self._count_J, was_B, -1)
         np.add.at(self._count_J, now_B, 1)
         wanted = model.actions.plan(now_B).quota
-        stages = {name: wanted[name] for name in ("preranking", "ranking") if name in wanted}
+        stages = {n: q_B for n, q_B in wanted.items() if after_preranking(n) and n != "reranking"}
         note = {
             **plan.note,
             "action": torch.from_numpy(now_B),
