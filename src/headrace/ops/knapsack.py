@@ -38,6 +38,25 @@ def choose(gain_NJ: Array, cost_NJ: Array, price: float) -> Array:  # (N,) int64
 
 
 @njit(cache=True, nogil=True)
+def counts(gain_NJ: Array, toll_J: Array) -> Array:  # (J,) int64
+    """How many requests choose each action at tolls where each must have one.
+
+    NaN is an action that cannot be had. Of equal ones the earlier wins.
+    """
+    size, actions = gain_NJ.shape
+    count_J = np.zeros(actions, np.int64)
+    for i in range(size):
+        best, at = -math.inf, -1
+        for j in range(actions):
+            left = gain_NJ[i, j] - toll_J[j]
+            if left > best:
+                best, at = left, j
+        if at >= 0:
+            count_J[at] += 1
+    return count_J
+
+
+@njit(cache=True, nogil=True)
 def hulls(gain_NJ: Array, cost_NJ: Array) -> tuple[Array, Array, Array, Array, Array]:
     """The upper concave hull of every request's actions, from doing nothing upwards.
 
