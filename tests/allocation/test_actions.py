@@ -158,5 +158,5 @@ def test_an_option_that_only_some_plans_name_is_refused():
     with pytest.raises(ConfigError, match="plan 1: ranking is missing; profile again"):
         made.check(MS)
     near = Actions.of([{**QUOTA, "ranking.lrr": 1}], [1.0], [1.0])
-    with pytest.raises(ConfigError, match="no tier .lrr. .did you mean .lr."):
+    with pytest.raises(ConfigError, match=r"no tier .lrr. .did you mean .lr."):
         near.check(MS, OPTIONS)
