@@ -71,8 +71,7 @@ def prices(
     Where one budget holds the others, the price is its own, exactly, and others are free. Where
     several bind, prices are solved for in turn, the others as they are, from ``start_R`` on, and at
     last raised together until all hold. A budget that is infinite has no price; one that the least
-    of its resource for everyone overspends gets the price at which everyone takes that. NaN in
-    ``gain_NJ`` is an action that cannot be had.
+    of its resource for everyone overspends gets the price at which everyone takes that.
     """
     price_R = np.zeros(len(budget_R))
     bound_R = np.flatnonzero(np.isfinite(budget_R))
@@ -84,7 +83,9 @@ def prices(
 
     def alone(r: int, price_R: Array) -> float:
         others_J = price_R @ cost_RJ - price_R[r] * cost_RJ[r]
-        solved = solver.solve(gain_NJ - others_J, cost_RJ[r], budget_R[r], floor=True)
+        left_NJ, first = gain_NJ - others_J, int(cost_RJ[r].argmin())
+        more_J, rest = cost_RJ[r] - cost_RJ[r, first], budget_R[r] - least_R[r]
+        solved = solver.solve(left_NJ - left_NJ[:, first, None], more_J, max(0.0, rest))
         return solved.price * (1 + SLACK)  # above: what is at the price itself is not paid for
 
     for r in bound_R.tolist():
@@ -94,7 +95,8 @@ def prices(
             return one_R
     if start_R is not None:
         price_R[bound_R] = start_R[bound_R]
-    for _ in range(ROUNDS):
+    warm = bool(price_R.any())  # prices move little from one second to the next
+    for _ in range(1 if warm else ROUNDS):
         was_R = price_R.copy()
         for r in bound_R.tolist():
             price_R[r] = alone(r, price_R)

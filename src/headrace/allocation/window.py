@@ -81,8 +81,8 @@ class Window:
         """The same for several resources at once; ``start_R`` are the prices before."""
         if self._count < FEWEST:
             return np.zeros(len(budget_R))
-        gain_NJ = np.where(allowed_J, self._gain_NJ[: self._count], np.nan)
-        return budgets.prices(gain_NJ, cost_RJ, self._aim(budget_R), start_R)
+        gain_NJ = self._gain_NJ[: self._count, allowed_J]
+        return budgets.prices(gain_NJ, cost_RJ[:, allowed_J], self._aim(budget_R), start_R)
 
     def _aim(self, budget_R: Array) -> Array:
         """What all requests of the window together may take."""
