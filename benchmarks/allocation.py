@@ -2,13 +2,15 @@
 
     python -m benchmarks.allocation [--run runs/complete_journey] [--requests 5000] [--seeds 3]
                                     [--formula "p_buy * price"] [--profile 15]
+                                    [--world runs/world_cascade]
 
 Profiles the plans on this machine, replays the test period's requests under all of them, fits the
 estimators on the first half of the days and judges on the second. A seed is another sample of
 requests. Headlines are against equal allocation at ``reference_ms``, halfway between the cheapest
 and the widest plan; ``by_budget`` has other budgets, ``configured`` the plan of the configuration.
 ``real`` is the value of what was really taken. The synthetic pool is that of methods/dcaf.md at
-noise .3. Progress is told line by line; the last line is JSON.
+noise .3; ``world_cascade`` is the same as all else of a run trained on the simulated world
+(`headrace demo examples/world_cascade.toml`). Progress is told line by line; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +28,29 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import _common
-from headrace.allocation.actions import Actions, grid, pareto
+from headrace.allocation.actions import Actions, grid, pareto, whole
 from headrace.allocation.compare import Curve, Pool, headline
 from headrace.allocation.gains import KINDS, Gains
 from headrace.allocation.logged import Logged
 from headrace.errors import HeadraceError
 from headrace.evaluation import replay
-from headrace.evaluation.allocate import TIMED, Opened
+from headrace.evaluation.allocate import TIMED, Opened, described
 from headrace.pipeline.learning import some
 from headrace.run import Run
 
 Array = NDArray[Any]
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # of the way from the cheapest plan to the widest
 JUDGED = 400  # requests of the validation period that say which plans are dominated
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is asked of a run."""
+
+    requests: int
+    seeds: int
+    profile: int
+    formula: str
 
 
 @contextmanager
@@ -55,13 +68,13 @@ def profiled(opened: Opened, requests: int) -> tuple[Actions, dict[str, Any]]:
     rows = samples.requests("valid")
     with told("profile"):
         ms = replay.channel_ms(cascade, samples, some(rows, TIMED, 1), quota)
-        plans = grid(quota, ms)
+        plans = grid(quota, ms, opened.options)
         every = replay.profile(cascade, samples, some(rows, requests, 2), plans)
     with told("which plans are dominated"):
         describe = opened.describer("")
         logged = replay.replay(cascade, samples, some(rows, JUDGED, 3), every, describe)
     gain_J = logged.gain_NJ.mean(axis=0)
-    at = every.index({**quota, "ranking": 1})
+    at = every.index(whole(quota, opened.options))
     configured = {"cpu_ms": float(every.cpu_ms[at]), "gain": float(gain_J[at])}
     return every.take(pareto(every.cpu_ms, gain_J)), configured
 
@@ -136,19 +149,9 @@ def mean(figures: Sequence[Any]) -> Any:
     return round(float(np.mean(known)), 4) if known else None
 
 
-def main() -> None:
-    """Profile, replay, compare."""
-    options = _common.parser(__doc__)
-    options.add_argument("--run", type=Path, default=Path("runs/complete_journey"))
-    options.add_argument("--requests", type=int, default=5_000, help="of the test period, a seed")
-    options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--profile", type=int, default=15, help="requests timed under every plan")
-    options.add_argument("--formula", default="p_buy * price", help="value of an item")
-    given = options.parse_args()
-    try:
-        opened = Opened.of(Run.open(given.run), given.formula)
-    except HeadraceError as error:
-        sys.exit(f"error: {error}")
+def replayed(run: Path, given: Given) -> dict[str, Any]:
+    """Everything about one trained run."""
+    opened = Opened.of(Run.open(run), given.formula)
     found: list[dict[str, Any]] = []
     with torch.inference_mode():
         actions, configured = profiled(opened, given.profile)
@@ -162,19 +165,38 @@ def main() -> None:
         part = some(np.arange(len(logged)), given.requests, seed)
         with told(f"seed {seed}"):
             found.append(judged(actions, logged.take(part), reference))
-    planted = [synthetic(seed) for seed in range(given.seeds)]
-    figures = {
+    return {
         **mean(found),
-        "world": mean([headline(pool, pool.curves(), 100.0) for pool in planted]),
         "reference_ms": round(reference, 3),
+        "plans": [described(quota) for quota in actions.quotas],
         "plans_ms": [round(float(ms), 3) for ms in actions.cpu_ms],
         "equal_gain": [round(float(g), 4) for g in logged.gain_NJ.mean(axis=0)],
         "configured": {name: round(value, 4) for name, value in configured.items()},
         "estimator_us": {n: round(us, 1) for n, us in estimator_us(actions, logged).items()},
         "requests": len(logged),
-        "formula": given.formula,
     }
-    _common.finish("allocation", figures, save=given.save)
+
+
+def main() -> None:
+    """Profile, replay, compare."""
+    options = _common.parser(__doc__)
+    options.add_argument("--run", type=Path, default=Path("runs/complete_journey"))
+    options.add_argument("--world", type=Path, help="a run trained on the synthetic world")
+    options.add_argument("--requests", type=int, default=5_000, help="of the test period, a seed")
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--profile", type=int, default=15, help="requests timed under every plan")
+    options.add_argument("--formula", default="p_buy * price", help="value of an item")
+    asked = options.parse_args()
+    given = Given(asked.requests, asked.seeds, asked.profile, asked.formula)
+    try:
+        figures = replayed(asked.run, given)
+        cascade = {} if asked.world is None else {"world_cascade": replayed(asked.world, given)}
+    except HeadraceError as error:
+        sys.exit(f"error: {error}")
+    planted = [synthetic(seed) for seed in range(given.seeds)]
+    world = mean([headline(pool, pool.curves(), 100.0) for pool in planted])
+    figures = {**figures, "world": world, **cascade, "formula": given.formula}
+    _common.finish("allocation", figures, save=asked.save)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,12 @@ MISTAKES = {  # what to write instead of what -> message, {line} being that of t
         "",
         "allocation.quota: no such stage or channel 'swings'; did you mean 'swing'?",
     ),
+    "unknown tier": (
+        'name = "complete_journey"',
+        'name = "complete_journey"\ntiers = ["mpl"]',
+        "",
+        "tiers: no ranker 'mpl' in [compare]; did you mean 'mlp'?",
+    ),
     "missing": ('tasks = ["buy"]\n', "", "[samples]", "shop.toml:{line}: samples.tasks: required"),
     "formula": ("p_buy", "p_buy +", "", "shop.toml"),
     "not TOML": ("[source]", "[source", "", "shop.toml: not TOML:"),

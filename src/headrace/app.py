@@ -99,6 +99,9 @@ class App(Config):
     rank_training: Scoring = Scoring()
     compare: Mapping[str, Annotated[Any, Kinds("headrace.ranking")]] = {}
     """Further rankers, trained like the first and reported beside it; they are not served."""
+    tiers: tuple[str, ...] = ()
+    """Rankers of ``compare`` that are served, too: plans may put them in the place of ``ranking``,
+    such as a light one where a request is not worth the heavy one."""
     blending: Blending = Blending()
     """How stages add up."""
     value: Value.Config
@@ -116,6 +119,10 @@ class App(Config):
             self.allocation.check(self.retrieval)
         except ConfigError as error:
             raise ValueError(str(error)) from None
+        for name in self.tiers:
+            if name not in self.compare:
+                known = suggest(name, self.compare) if self.compare else "[compare] has none"
+                raise ValueError(f"tiers: no ranker {name!r} in [compare]; {known}")
         for feature in self._named_features():
             if feature not in self.schema_.names("item"):
                 raise ValueError(

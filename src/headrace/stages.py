@@ -63,6 +63,15 @@ class Effortful(Protocol):
 
 
 @runtime_checkable
+class Adjustable(Protocol):
+    """A retriever that can be told to search less hard for as many items."""
+
+    def retrieve_at(self, requests: Requests, quota_B: Tensor, effort_B: Tensor) -> Candidates:
+        """As ``retrieve``, with a share ``(B,) float64`` in (0, 1] of its effort."""
+        ...
+
+
+@runtime_checkable
 class Sparing(Protocol):
     """A part of any role that says which sequences it reads, so that no others are gathered.
 
@@ -111,13 +120,33 @@ class Selector(Protocol):
         ...
 
 
+@runtime_checkable
+class Plainly(Protocol):
+    """A selector that can be left out: what must hold of a slate holds without it, too."""
+
+    def plain(self) -> Selector:
+        """The best by value, under the same rules."""
+        ...
+
+    @property
+    def worth(self) -> float | None:
+        """What it adds to a slate, as a share of its value; None where nobody knows."""
+        ...
+
+
+RANKING, RERANKER = "ranking", "reranker"
+TIER, EFFORT = "ranking.", "effort."  # what keys of plans begin with
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How much work each request may cost. The whole contract between control and data plane.
 
     Keys of ``quota``: every channel's name (items it may return), ``"retrieval"`` (distinct items
     kept by the merge), ``"preranking"`` (items handed to the ranker), ``"reranking"`` (the slate).
-    Optional: ``"ranking"``, 0 where the pre-ranker's word is to be the last.
+    Optional: ``"ranking"``, 0 where the pre-ranker's word is to be the last; ``"ranking.NAME"``,
+    1 where the tier of that name ranks in the ranker's place; ``"reranker"``, 0 where the slate is
+    the top of the ranker's order; ``"effort.CHANNEL"``, 1 to 100 per cent of the channel's effort.
     """
 
     quota: Mapping[str, Tensor]  # (B,) int64
@@ -200,8 +229,13 @@ class Steerable(Protocol):
 class Fitted(Protocol):
     """An allocator with something to take up from the run directory before it serves."""
 
-    def restore(self, folder: Path, channels: Collection[str]) -> None:
-        """Take up what was learnt. Raises DataError where it is missing or damaged."""
+    def restore(
+        self, folder: Path, channels: Collection[str], options: Collection[str] = (RANKING,)
+    ) -> None:
+        """Take up what was learnt. ``options`` are the optional keys of plans that are obeyed.
+
+        Raises DataError where it is missing or damaged, ConfigError where it is of another cascade.
+        """
         ...
 
     def close(self) -> None:

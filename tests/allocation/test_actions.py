@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headrace.allocation.actions import Actions, grid, pareto, smooth
+from headrace.allocation.actions import Actions, grid, pareto, smooth, whole
 from headrace.errors import ConfigError, DataError
 
 QUOTA = {"popular": 40, "swing": 40, "tower": 40, "retrieval": 60, "preranking": 20, "reranking": 5}
@@ -96,3 +96,67 @@ def test_a_damaged_list_is_refused(tmp_path):
         Actions.read(path)
     with pytest.raises(DataError, match="finite"):
         Actions.of([QUOTA], [1.0], [float("nan")])
+
+
+OPTIONS = ("ranking", "reranker", "ranking.lr", "effort.tower")
+
+
+def test_a_grid_over_all_dimensions():
+    plans = grid(QUOTA, MS, OPTIONS)
+    assert len({tuple(sorted(p.items())) for p in plans}) == len(plans) <= 10 * len(grid(QUOTA, MS))
+    assert whole(QUOTA, OPTIONS) in plans
+    assert plans[-1] == {**whole(QUOTA, OPTIONS), "preranking": 60}
+    assert {(p["ranking"], p["ranking.lr"]) for p in plans} == {(0, 0), (1, 0), (1, 1)}
+    assert {p["reranker"] for p in plans} == {0, 1}
+    assert {p["effort.tower"] for p in plans if p["tower"]} == {100, 25}
+    assert {p["effort.tower"] for p in plans if not p["tower"]} == {0}
+    made = Actions.of(plans, np.ones(len(plans)), np.ones(len(plans)))
+    made.check(MS, OPTIONS)
+    assert made.tiers == ("lr",) and made.widest == plans[-1]
+    wide = {**QUOTA, "popular": 0, "swing": 0}
+    assert all(not p["popular"] for p in grid(wide, MS, OPTIONS))
+
+
+def test_costs_of_all_dimensions_add_up():
+    plans = grid(QUOTA, MS, OPTIONS)
+    true = [
+        1.0
+        + 0.02 * p["effort.tower"] * (p["tower"] > 0)
+        + (p["ranking"] - p["ranking.lr"]) * (0.5 + 0.02 * p["preranking"])
+        + p["ranking.lr"] * (0.1 + 0.003 * p["preranking"])
+        + p["reranker"] * (0.2 + 0.005 * p["preranking"])
+        for p in plans
+    ]
+    assert np.abs(smooth(plans, true) - true).max() < 1e-9
+
+
+def test_families_are_alike_up_to_the_ranker():
+    full = whole(QUOTA, OPTIONS)
+    late = [full, {**full, "ranking.lr": 1}, {**full, "reranker": 0}, {**full, "ranking": 0}]
+    less = {**full, "effort.tower": 25}
+    made = Actions.of([*late, less], np.arange(5.0), np.arange(5.0))
+    assert made.family.tolist() == [0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("ranking.lr", r"plan 0: the bundle has no tier 'lr' \(known: none\); name it in `tiers`"),
+        ("reranker", "plan 0: re-ranking cannot be skipped in this cascade; profile again"),
+        ("effort.tower", "plan 0: no channel obeys 'effort.tower' in this cascade"),
+        ("effrot.tower", "plan 0: no such stage or channel 'effrot.tower'"),
+    ],
+)
+def test_an_option_that_the_cascade_does_not_have_is_refused(key, message):
+    made = Actions.of([{**QUOTA, key: 1}], [1.0], [1.0])
+    with pytest.raises(ConfigError, match=message):
+        made.check(MS)
+
+
+def test_an_option_that_only_some_plans_name_is_refused():
+    made = Actions.of([{**QUOTA, "ranking": 1}, QUOTA], [1.0, 2.0], [1.0, 2.0])
+    with pytest.raises(ConfigError, match="plan 1: ranking is missing; profile again"):
+        made.check(MS)
+    near = Actions.of([{**QUOTA, "ranking.lrr": 1}], [1.0], [1.0])
+    with pytest.raises(ConfigError, match=r"no tier .lrr. .did you mean .lr."):
+        near.check(MS, OPTIONS)

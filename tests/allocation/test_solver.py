@@ -175,3 +175,24 @@ def test_what_makes_no_sense_is_refused(gain, cost, budget, message):
 def test_a_request_without_any_action_has_no_floor():
     with pytest.raises(ValueError, match="no action at all"):
         solver.solve([[np.nan]], [1.0], 1, floor=True)
+
+
+@given(st.integers(1, 40), st.floats(0, 60), st.integers(0, 10_000), st.booleans())
+def test_the_price_is_that_of_sorting(size, budget, seed, tied):
+    """Radix against a sort of all slopes; with ties, free increments and very different scales."""
+    rng = np.random.default_rng(seed)
+    cost = rng.integers(0, 5, size).astype(float)
+    slope = rng.integers(1, 4, size).astype(float) if tied else 10.0 ** rng.uniform(-300, 300, size)
+    slope[cost == 0] = np.inf
+    order = np.argsort(-slope, kind="stable")
+    over = np.flatnonzero(np.cumsum(cost[order]) > budget)
+    wanted = float(slope[order[over[0]]]) if len(over) else 0.0
+    assert solver._by_slopes(cost, slope, budget) == wanted
+
+
+def test_both_methods_end_at_the_same_price():
+    gain, _ = planted(5_000, 3)
+    for budget in (0.0, 1e4, 3e5, 1e9):
+        one, other = (solver.solve(gain, COST, budget, method=m) for m in ("exact", "bisection"))
+        assert one.price == pytest.approx(other.price, rel=1e-12)
+        assert one.spend == other.spend

@@ -38,6 +38,7 @@ def test_plans_and_report(allocated):
     run, _, told = allocated
     actions = Actions.read(run / "allocation" / "actions.json")
     assert 2 <= len(actions) <= 16 and (np.diff(actions.cpu_ms) >= 0).all()
+    assert {"ranking.lr", "reranker", "effort.foil"} <= set(actions.quotas[0])
     page = (run / "allocation" / "report.html").read_text()
     assert told.stdout.strip().endswith("report.html")
     assert page.count("<svg") == 5 and "Fairness" in page and "http" not in page.split("<body>")[0]
@@ -56,6 +57,17 @@ def test_it_serves(allocated):
         assert told["failures"] == {} and sum(told["mix"].values()) == pytest.approx(1)
     rows = (run / "allocation" / "decisions.jsonl").read_text().splitlines()
     assert len(rows) >= 30 and json.loads(rows[-1])["propensity"] == 1.0
+
+
+def test_a_tier_that_is_not_in_the_bundle_is_refused(allocated, tmp_path):
+    whole, _, _ = allocated
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    path = run / "allocation" / "actions.json"
+    path.write_text(path.read_text().replace("ranking.lr", "ranking.mlp"))
+    said = refused("serve", run, "--allocator", "dcaf")
+    assert "the bundle has no tier 'mlp' (known: lr); name it in `tiers` and train" in said
+    assert len(said.splitlines()) == 1
 
 
 def test_what_really_happened_corrects_the_replay(allocated, tmp_path):

@@ -12,6 +12,7 @@ from headrace.errors import DataError
 from headrace.evaluation import replay
 from headrace.stages import Plan
 from tests.serving import shop
+from tests.serving import test_plan_dimensions as dimensions
 
 WIDE = {**shop.QUOTA, "own": 25, "popular": 25, "retrieval": 25, "preranking": 25, "ranking": 1}
 
@@ -96,3 +97,33 @@ def test_more_work_is_never_worse(asked):
         for count in (4, 8, 16, 25)
     ]
     assert (np.diff(np.stack(gains), axis=0) >= -1e-9).all()
+
+
+@pytest.mark.parametrize("quota", dimensions.PLANS, ids=str)
+def test_other_rankers_skipped_stages_and_efforts_as_the_cascade_itself(asked, quota):
+    cascade, requests, store = asked
+    cascade, _ = dimensions.dimensioned(cascade)
+    size = len(requests)
+    truth = Ragged.of([torch.tensor([1, 3, 5])] * size)
+    wide = replay.widest(cascade, requests, {**dimensions.FULL, **WIDE}, store, ("light", "odd"))
+    told = replay.narrow(cascade, wide, quota, truth)(quota)
+    trace = cascade.run(requests, Plan.constant(quota, size), store)
+    price_I = cascade.catalogue.columns["price"]
+    rows = zip(wide.merged.item_id.row.tolist(), wide.merged.item_id.values.tolist(), strict=True)
+    worth = dict(zip(rows, wide.value_N.tolist(), strict=True))  # by the ranker, whoever ranked
+    more = 1.05 if quota["reranker"] else 1.0
+    for row in range(size):
+        items = trace.slate.item_id[row].tolist()
+        gain = more * sum(worth[row, item] for item in items)
+        assert told.gain_B[row] == pytest.approx(gain, rel=1e-5)
+        taken = sum(float(price_I[item]) for item in items if item in (1, 3, 5))
+        assert told.real_B[row] == pytest.approx(taken)
+
+
+def test_tiers_are_scored_only_where_a_plan_names_them(asked):
+    cascade, requests, store = asked
+    cascade, light = dimensions.dimensioned(cascade)
+    made = Actions.of([dimensions.FULL], [1.0], [1.0])
+    assert made.tiers == ()
+    replay.widest(cascade, requests, made.widest, store, made.tiers)
+    assert light.users == []

@@ -282,3 +282,18 @@ def test_a_plan_with_less_searches_less_hard(tiny_samples, monkeypatch):
     found = retriever.retrieve(requests, torch.tensor([80, 40, 10, 0]))
     assert asked == {80: [1], 40: [1], 10: [0.25], 0: [0]}
     assert found.item_id.lengths[2:].tolist() == [10, 0]
+
+
+def test_a_plan_may_ask_for_as_many_by_less_effort(tiny_samples, monkeypatch):
+    retriever = settings().build(tiny_samples.space).fit(tiny_samples, "foil", Trainer())
+    requests = tiny_samples.features(tiny_samples.requests("test")[:3])
+    asked, search = [], Searchable.search
+
+    def spy(self, *arguments):
+        asked.append(arguments[4].tolist())
+        return search(self, *arguments)
+
+    monkeypatch.setattr(Searchable, "search", spy)
+    effort_B = torch.tensor([1.0, 0.25, 0.5], dtype=torch.float64)
+    found = retriever.retrieve_at(requests, torch.full((3,), 10), effort_B)
+    assert asked == [[1, 0.25, 0.5]] and found.item_id.lengths.tolist() == [10, 10, 10]

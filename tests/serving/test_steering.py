@@ -8,6 +8,7 @@ import torch
 from headrace.allocation.controller import Controller
 from headrace.allocation.policies.dcaf import Dcaf
 from headrace.serving import api, steering
+from headrace.serving.metrics import Metrics
 from headrace.serving.steering import Pulse, Steering
 from headrace.serving.warm import warm_up
 from headrace.serving.wire import Ask
@@ -225,3 +226,16 @@ def test_a_channel_that_is_off_is_not_asked(moody, monkeypatch):
     monkeypatch.setattr(shop.Own, "retrieve", lambda *a: asked.append(a))
     assert service.answer([Ask(user="u1")])[0].items
     assert not asked and len(allocator.traces[-1].found["own"]) == 0
+
+
+def test_what_is_told_by_resource_is_labelled_so(tmp_path):
+    class Budgeted(Moody):
+        def state(self):
+            return {"prices": {"cpu_ms": 0.5, "ranked": 0.0}, "mix": {"0": 1.0}}
+
+    service = shop.service(shop.write(tmp_path))
+    told = Steering(Budgeted(), shop.QUOTA)
+    text = Metrics("v1", service.store, steering=told).text().decode()
+    assert 'headrace_allocation_prices{resource="ranked"} 0.0' in text
+    assert 'headrace_allocation_prices{resource="cpu_ms"} 0.5' in text
+    assert 'headrace_allocation_mix{plan="0"} 1.0' in text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LinearRegression
 
 from ..errors import ConfigError, DataError, suggest
-from ..stages import Plan
+from ..stages import EFFORT, RANKING, RERANKER, TIER, Plan
 
 Array = NDArray[Any]
 Quota = Mapping[str, int]
@@ -26,8 +26,10 @@ NEAR = 1.25  # a plan within this factor of another is no real saving
 SHARES = (1.0, 0.25)  # of the quotas of channels and merge
 RANKED = (16, 24, 32, 48, 64, 96, 128, 200, 256, 400)  # items that the ranker may score
 STAGES = ("retrieval", "preranking", "reranking")
-OPTIONAL = ("ranking",)
-AFTER = ("preranking", "ranking", "reranking")  # what pre-ranking does not depend on
+OPTIONAL = (RANKING,)  # keys that every cascade obeys
+AFTER = ("preranking", "reranking", RANKING, RERANKER)  # pre-ranking does not depend on these
+EFFORTS = (100, 25)  # per cent of a channel's effort
+FEWEST = 4  # counts of ranked items that a grid has at least
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,15 @@ class Actions:
         order = np.argsort(cpu, kind="stable")
         return cls(tuple(quotas[int(j)] for j in order), cost[order], cpu[order])
 
-    def check(self, channels: Iterable[str]) -> None:
-        """Verify that plans are of this cascade. Raises ConfigError."""
+    def check(self, channels: Iterable[str], options: Collection[str] | None = OPTIONAL) -> None:
+        """Verify that plans are of this cascade, which obeys ``options``. Raises ConfigError."""
         known = (*STAGES, *channels)
+        named = {name for quota in self.quotas for name in quota}
         for at, quota in enumerate(self.quotas):
             for name in quota:
-                if name not in (*known, *OPTIONAL):
-                    near = suggest(name, known)
-                    raise ConfigError(f"plan {at}: no such stage or channel {name!r}; {near}")
-            for name in known:
+                if name not in known:
+                    _check_option(f"plan {at}", name, known, options)
+            for name in (*known, *sorted(named)):
                 if name not in quota:
                     raise ConfigError(f"plan {at}: {name} is missing; profile again")
 
@@ -95,9 +97,18 @@ class Actions:
     def widest(self) -> Quota:
         """The least plan that holds all of them.
 
-        It need not be among them: one that brings no more than a cheaper one is not kept.
+        It need not be among them: one that brings no more than a cheaper one is not kept. The
+        ranker itself ranks, not a tier: its word is what slates are judged by.
         """
-        return {name: max(quota[name] for quota in self.quotas) for name in self.quotas[0]}
+        most = {name: max(quota[name] for quota in self.quotas) for name in self.quotas[0]}
+        tiers = dict.fromkeys(filter(is_tier, most), 0)
+        return {**most, **tiers, **({RANKING: 1} if any(self.tiers) else {})}
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """Names of the rankers that at least one plan puts in the ranker's place."""
+        names = [name for name in self.quotas[0] if is_tier(name)]
+        return tuple(n.removeprefix(TIER) for n in names if any(q[n] for q in self.quotas))
 
     def index(self, quota: Quota) -> int:
         """The place of a plan. Raises ConfigError where it is not among them."""
@@ -132,44 +143,86 @@ class Actions:
         return cls.of(quotas, *costs)
 
 
-def grid(quota: Quota, ms: Mapping[str, float]) -> list[Quota]:
+def grid(quota: Quota, ms: Mapping[str, float], options: Collection[str] = ()) -> list[Quota]:
     """Plans from one channel without a ranker up to the widest, which comes last.
 
     Channels go in nested sets, cheapest first by ``ms``; they and the merge whole or at a quarter
     of their quota; the ranker scores none, or from as many items as are shown to as many as the
-    merge keeps.
+    merge keeps. With ``options`` those that can search less hard do so or not, each tier ranks in
+    turn, and slates are re-ranked or not; the more of them, the fewer counts of ranked items.
     """
     order = sorted((name for name in ms if quota[name]), key=lambda name: ms[name])
     sets = [order[:n] for n in range(1, len(order) + 1)]
-    least = quota["reranking"]
+    tiers = [name for name in options if is_tier(name)]
+    skips = [{RERANKER: 1}, {RERANKER: 0}] if RERANKER in options else [{}]
+    rankers = [{RANKING: 1, **{name: int(name == by) for name in tiers}} for by in (None, *tiers)]
+    nobody = {**rankers[0], RANKING: 0}
     plans: list[Quota] = []
     for on, share in product(sets, SHARES):
-        most = max(least, int(quota["retrieval"] * share))
         channels = {name: max(1, int(quota[name] * share)) if name in on else 0 for name in ms}
-        ranked = sorted(
-            {least, most, *(n for n in (quota["preranking"], *RANKED) if least < n < most)}
-        )
-        for count, ranking in ((least, 0), *((n, 1) for n in ranked)):
-            stages = {"retrieval": most, "preranking": count, "reranking": least}
-            plans.append({**channels, **stages, "ranking": ranking})
-    widest = {**quota, "preranking": quota["retrieval"], "ranking": 1}
+        efforts = _efforts(options, on)
+        ways = len(efforts) * len(rankers) * len(skips)
+        counts = _ranked(quota, share, ways)
+        for effort, skip in product(efforts, skips):
+            same = {**channels, "retrieval": counts[-1], "reranking": counts[0], **effort, **skip}
+            plans.append({**same, "preranking": counts[0], **nobody})
+            plans += [{**same, "preranking": n, **by} for by in rankers for n in counts]
+    widest = {**whole(quota, options), "preranking": quota["retrieval"]}
     return [*(plan for plan in plans if plan != widest), widest]
+
+
+def whole(quota: Quota, options: Collection[str] = ()) -> Quota:
+    """The plan of these quotas that leaves nothing out, as a grid has it."""
+    settled = {RANKING: 1, **({RERANKER: 1} if RERANKER in options else {})}
+    tiers = {name: 0 for name in options if is_tier(name)}
+    efforts = {n: 100 * (quota[n.removeprefix(EFFORT)] > 0) for n in options if is_effort(n)}
+    return {**quota, **settled, **tiers, **efforts}
+
+
+def _efforts(options: Iterable[str], on: Collection[str]) -> list[dict[str, int]]:
+    """How hard those channels of a set search that can be told so: all alike; 0 if off."""
+    names = [name for name in options if is_effort(name)]
+    heard = [name for name in names if name.removeprefix(EFFORT) in on]
+    each = EFFORTS if heard else EFFORTS[:1]
+    return [{name: effort if name in heard else 0 for name in names} for effort in each]
+
+
+def _ranked(quota: Quota, share: float, ways: int) -> list[int]:
+    """How many items the ranker may score: of the usual counts one in so many ways."""
+    least = quota["reranking"]
+    most = max(least, int(quota["retrieval"] * share))
+    between = [n for n in RANKED if least < n < most]
+    kept = between[:: max(1, min(ways, len(between) // FEWEST))]
+    return sorted({least, most, *kept, *(n for n in (quota["preranking"],) if least < n < most)})
 
 
 def smooth(quotas: Sequence[Quota], measured_J: ArrayLike) -> Array:  # (J,)
     """Costs without the noise of measuring: non-negative least squares on what plans consist of.
 
-    Methods §18: a channel's cost is that of switching it on and of what it returns, the merge's
-    and the ranker's of their items, the ranker's also of running at all.
+    Methods §18: a channel's cost is that of switching it on and of what it returns, in proportion
+    to how hard it searches; the merge's and each ranker's of their items, a ranker's also of
+    running at all; re-ranking's of the items that it chooses among.
     """
-    names = [name for name in quotas[0] if name not in OPTIONAL]
-    size = np.array([[quota[name] for name in names] for quota in quotas], np.float64)
-    ranked = np.array([quota.get("ranking", 1) for quota in quotas], np.float64)
-    at = names.index("preranking")
-    size[:, at] *= ranked
-    parts = np.column_stack([size / np.maximum(size.max(axis=0), 1), size > 0, ranked])
-    model = LinearRegression(positive=True).fit(parts, np.asarray(measured_J, np.float64))
-    return np.asarray(model.predict(parts), np.float64)
+
+    def column(name: str) -> Array:
+        return np.array([quota[name] for quota in quotas], np.float64)
+
+    names = [name for name in quotas[0] if not is_option(name)]
+    parts = {name: column(name) for name in names}
+    scored = parts.pop("preranking")
+    ranks = np.array([quota.get(RANKING, 1) for quota in quotas], np.float64)
+    tiers = [name for name in quotas[0] if is_tier(name)]
+    own = ranks * (1 - sum((column(name) for name in tiers), np.zeros(len(quotas))))
+    for name, by in ((RANKING, own), *((name, ranks * column(name)) for name in tiers)):
+        parts[name] = by * scored
+    if RERANKER in quotas[0]:
+        parts[RERANKER] = column(RERANKER) * scored
+    for name in filter(is_effort, quotas[0]):
+        parts[name] = column(name) * (column(name.removeprefix(EFFORT)) > 0)
+    size = np.column_stack(list(parts.values()))
+    part = np.column_stack([size / np.maximum(size.max(axis=0), 1), size > 0])
+    model = LinearRegression(positive=True).fit(part, np.asarray(measured_J, np.float64))
+    return np.asarray(model.predict(part), np.float64)
 
 
 def pareto(cost_J: ArrayLike, gain_J: ArrayLike, most: int = MOST) -> Array:
@@ -197,5 +250,45 @@ def pareto(cost_J: ArrayLike, gain_J: ArrayLike, most: int = MOST) -> Array:
     return np.array(kept, np.int64)
 
 
+def is_tier(name: str) -> bool:
+    """Whether a key says that a tier ranks in the ranker's place."""
+    return name.startswith(TIER)
+
+
+def is_effort(name: str) -> bool:
+    """Whether a key says how hard a channel is to search."""
+    return name.startswith(EFFORT)
+
+
+def is_option(name: str) -> bool:
+    """Whether a plan need not have a key."""
+    return name in (RANKING, RERANKER) or name.startswith((TIER, EFFORT))
+
+
+def after_preranking(name: str) -> bool:
+    """Whether a key says only what happens after pre-ranking."""
+    return name in AFTER or is_tier(name)
+
+
 def _before_ranker(quota: Quota) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted((k, n) for k, n in quota.items() if k not in AFTER))
+    return tuple(sorted((k, n) for k, n in quota.items() if not after_preranking(k)))
+
+
+def _check_option(
+    place: str, name: str, known: Sequence[str], options: Collection[str] | None
+) -> None:
+    """Raise ConfigError where the cascade would not obey a key."""
+    if not is_option(name):
+        near = suggest(name, known)
+        raise ConfigError(f"{place}: no such stage or channel {name!r}; {near}")
+    if options is None or name in options or name == RANKING:
+        return
+    if is_tier(name):
+        tiers = [other.removeprefix(TIER) for other in options if is_tier(other)]
+        near = suggest(name.removeprefix(TIER), tiers)
+        raise ConfigError(
+            f"{place}: the bundle has no tier {name.removeprefix(TIER)!r} ({near}); "
+            "name it in `tiers` and train, or profile again"
+        )
+    what = "re-ranking cannot be skipped" if name == RERANKER else f"no channel obeys {name!r}"
+    raise ConfigError(f"{place}: {what} in this cascade; profile again")

@@ -2,12 +2,14 @@
 
     argmax_j Q_ij - Σ_r λ_r q_rj,      λ_r <- [λ_r + η (spend_r - C_r)]₊
 
-Projected sub-gradient of the dual (methods in DCAF's terms: one price a resource); the step follows
-Polyak 1969, from the gap between the bound and the best choice known that keeps all budgets.
+``solve`` chooses for a pool: projected sub-gradient of the dual (methods in DCAF's terms: one price
+a resource); the step follows Polyak 1969, from the gap between the bound and the best choice known
+that keeps all budgets. ``prices`` is what a live policy has the time for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +17,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..ops import knapsack
+from . import solver
 
 Array = NDArray[Any]
 STEPS = 400
 CLOSE = 1e-5  # relative gap at which to stop
-HALVINGS = 40  # when scaling prices up until all budgets hold
+HALVINGS = 30  # when scaling prices up until all budgets hold
 PATIENCE = 20  # steps without a better bound before they are halved
+ROUNDS = 3  # of solving for one price at a time, where several budgets bind
+MOST = 2.0**20  # times that prices are raised
+SLACK = 1e-9  # relative, of prices and budgets: for rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,61 @@ def solve(
     choice_N = pool.fill(pool.feasible(price_R), price_R)
     gain, share_R = pool.totals(choice_N)
     return Shares(choice_N, price_R / budget_R, gain, share_R * budget_R, bound)
+
+
+def prices(
+    gain_NJ: Array, cost_RJ: Array, budget_R: Array, start_R: Array | None = None
+) -> Array:  # (R,)
+    """What a unit of each resource must bring so that requests, each with an action, keep to all.
+
+    Where one budget holds the others, the price is its own, exactly, and others are free. Where
+    several bind, prices are solved for in turn, the others as they are, from ``start_R`` on, and at
+    last raised together until all hold. A budget that is infinite has no price; one that the least
+    of its resource for everyone overspends gets the price at which everyone takes that.
+    """
+    price_R = np.zeros(len(budget_R))
+    bound_R = np.flatnonzero(np.isfinite(budget_R))
+    least_R = len(gain_NJ) * cost_RJ.min(axis=1)
+    limit_R = np.maximum(budget_R, least_R) * (1 + SLACK) + SLACK
+
+    def spends(price_R: Array) -> Array:
+        return cost_RJ @ knapsack.counts(gain_NJ, price_R @ cost_RJ)
+
+    def alone(r: int, price_R: Array) -> float:
+        others_J = price_R @ cost_RJ - price_R[r] * cost_RJ[r]
+        left_NJ, first = gain_NJ - others_J, int(cost_RJ[r].argmin())
+        more_J, rest = cost_RJ[r] - cost_RJ[r, first], budget_R[r] - least_R[r]
+        solved = solver.solve(left_NJ - left_NJ[:, first, None], more_J, max(0.0, rest))
+        return solved.price * (1 + SLACK)  # above: what is at the price itself is not paid for
+
+    for r in bound_R.tolist():
+        one_R = np.zeros_like(price_R)
+        one_R[r] = alone(r, one_R)
+        if (spends(one_R) <= limit_R).all():
+            return one_R
+    if start_R is not None:
+        price_R[bound_R] = start_R[bound_R]
+    warm = bool(price_R.any())  # prices move little from one second to the next
+    for _ in range(1 if warm else ROUNDS):
+        was_R = price_R.copy()
+        for r in bound_R.tolist():
+            price_R[r] = alone(r, price_R)
+        if np.allclose(was_R, price_R, rtol=CLOSE, atol=0):
+            break
+    return _raised(price_R, lambda p_R: bool((spends(p_R) <= limit_R).all()))
+
+
+def _raised(price_R: Array, holds: Callable[[Array], bool]) -> Array:
+    """The least multiple of prices at which all budgets hold; as they are where none does."""
+    low, high = 1.0, 1.0
+    while not holds(high * price_R):
+        low, high = high, 2 * high
+        if high > MOST:
+            return price_R
+    for _ in range(HALVINGS if high > 1 else 0):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if holds(middle * price_R) else (middle, high)
+    return high * price_R
 
 
 def _descend(pool: _Pool, steps: int) -> tuple[Array, float]:

@@ -110,10 +110,15 @@ class Model:
         (folder / f"{MODEL}.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
 
     @classmethod
-    def read(cls, folder: Path, channels: Collection[str]) -> Model:
-        """Take up what ``write`` left. Raises DataError, and ConfigError on other channels."""
+    def read(
+        cls, folder: Path, channels: Collection[str], options: Collection[str] | None = None
+    ) -> Model:
+        """Take up what ``write`` left. Raises DataError, and ConfigError on other channels.
+
+        ``options`` are the optional keys that the cascade obeys; None leaves them unchecked.
+        """
         actions = Actions.read(folder / ACTIONS)
-        actions.check(channels)
+        actions.check(channels, options)
         try:
             told = orjson.loads((folder / f"{MODEL}.json").read_bytes())
             with np.load(folder / f"{MODEL}.npz", allow_pickle=False) as arrays:

@@ -26,7 +26,7 @@ from ..ops import knapsack
 Array = NDArray[Any]
 Method = Literal["exact", "bisection"]
 STEPS = 100  # of bisection: more than doubles have bits
-NEXT = 65_536  # increments below the price that are tried on what is left of the budget
+SHIFTS = (48, 32, 16, 0)  # that leave of a slope its first 16 bits, its first 32 ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def solve(
     ``gain_NJ`` is what action j brings to request i; NaN where the request cannot have it, and
     negative is worse than nothing. ``cost`` is ``(J,)``, or ``(N, J)`` where requests differ. With
     ``floor`` every request gets an action, if need be its cheapest; a budget that does not pay for
-    that is overspent, and the answer is the cheapest for all. "exact" sorts increments by slope,
+    that is overspent, and the answer is the cheapest for all. "exact" finds the price by radix,
     "bisection" halves an interval of prices; both end at the same price.
 
     Never spends more than the budget (but for the floor), and less only by what the next increment
@@ -89,55 +89,56 @@ def choose(gain_NJ: ArrayLike, cost: ArrayLike, price: float) -> Array:  # (N,) 
 
 def _solve(gain_NJ: Array, cost_NJ: Array, budget: float, method: Method) -> Solution:
     offsets, action_P, cost_P, gain_P, slope_P = knapsack.hulls(gain_NJ, cost_NJ)
-    row_P = np.repeat(np.arange(len(gain_NJ)), np.diff(offsets))
-    taken_N = np.zeros(len(gain_NJ), np.int64)
     search = _by_slopes if method == "exact" else _by_bisection
-    price, first_P, then_P = search(cost_P, slope_P, budget)
-    # an increment's slope is above those after it, so these are first ones of their requests
-    taken_N += np.bincount(row_P[first_P], minlength=len(taken_N))
-    room = budget - float(cost_P[first_P].sum())
-    knapsack.take(offsets, cost_P, then_P, row_P, taken_N, room)
+    price = search(cost_P, slope_P, budget)
+    taken_N, spend = knapsack.paid(offsets, cost_P, slope_P, price)
+    room = budget - spend
+    while len(row_K := knapsack.fitting(offsets, cost_P, taken_N, room)):
+        steepness_K = slope_P[offsets[row_K] + taken_N[row_K]]
+        order_K = np.argsort(-steepness_K, kind="stable")
+        room = knapsack.take(offsets, cost_P, row_K[order_K], taken_N, room)
     has_N = taken_N > 0
     choice_N = np.full(len(gain_NJ), -1)
     choice_N[has_N] = action_P[(offsets[:-1] + taken_N - 1)[has_N]]
     gain, spend = knapsack.totals(choice_N, gain_NJ, cost_NJ)
     if spend > budget:  # by rounding: increments do not add up to the last bit
         return _solve(gain_NJ, cost_NJ, max(budget - 2 * (spend - budget), 0.0), method)
-    left_P = gain_P - price * cost_P
-    paid = price * budget if price else 0.0  # the budget may be infinite
-    return Solution(choice_N, price, gain, spend, paid + float(left_P[left_P > 0].sum()))
+    cost = price * budget if price else 0.0  # the budget may be infinite
+    return Solution(choice_N, price, gain, spend, cost + knapsack.surplus(cost_P, gain_P, price))
 
 
-def _by_slopes(cost_P: Array, slope_P: Array, budget: float) -> tuple[float, Array, Array]:
-    """The price, the increments that are paid for, and those to try next, in order."""
-    order_P = np.argsort(-slope_P, kind="stable")
-    paid_P = np.cumsum(cost_P[order_P])
-    count = int(np.searchsorted(paid_P, budget, side="right"))
-    price = float(slope_P[order_P[count]]) if count < len(order_P) else 0.0
-    return price, order_P[:count], order_P[count:]
+def _by_slopes(cost_P: Array, slope_P: Array, budget: float) -> float:
+    """The slope at which increments, steepest first, come to cost more than the budget; 0: none.
+
+    Nothing is sorted: costs are tallied by the leading bits of their slopes, then within the band
+    in which the budget ends by the next ones, until one slope is left.
+    """
+    bits_P, least, room = slope_P.view(np.int64), 0, budget
+    for shift in SHIFTS:
+        down_X = np.cumsum(knapsack.tally(cost_P, bits_P, least, shift)[::-1])
+        band = int(np.searchsorted(down_X, room, side="right"))
+        if band == len(down_X) and shift == SHIFTS[0]:
+            return 0.0
+        band = min(band, len(down_X) - 1)  # by rounding it may seem that a whole band is paid for
+        room -= float(down_X[band - 1]) if band else 0.0
+        least += (len(down_X) - 1 - band) << shift
+    return float(np.int64(least).view(np.float64))
 
 
-def _by_bisection(cost_P: Array, slope_P: Array, budget: float) -> tuple[float, Array, Array]:
-    """The same by halving the interval of prices."""
+def _by_bisection(cost_P: Array, slope_P: Array, budget: float) -> float:
+    """The same by halving the interval of prices; what is left lies strictly above."""
     low, high = 0.0, float(slope_P[np.isfinite(slope_P)].max(initial=0.0))
     if knapsack.spend_at(cost_P, slope_P, low) <= budget:
-        high = low
-    elif knapsack.spend_at(cost_P, slope_P, high) > budget:  # not even all of the steepest
-        low, high = high, math.nextafter(high, math.inf)
+        return low
     for _ in range(STEPS):
         middle = 0.5 * (low + high)
         if not low < middle < high:
             break
-        if knapsack.spend_at(cost_P, slope_P, middle) > budget:
+        if knapsack.spend_at(cost_P, slope_P, math.nextafter(middle, math.inf)) > budget:
             low = middle
         else:
             high = middle
-    first_P = np.flatnonzero(slope_P >= high)
-    rest_P = np.flatnonzero(slope_P < high)
-    if len(rest_P) > NEXT:
-        rest_P = rest_P[np.argpartition(-slope_P[rest_P], NEXT)[:NEXT]]
-    rest_P = np.sort(rest_P)  # equal slopes in the order of requests
-    return high, first_P, rest_P[np.argsort(-slope_P[rest_P], kind="stable")]
+    return high
 
 
 def _checked(gain: ArrayLike, cost: ArrayLike) -> tuple[Array, Array]:

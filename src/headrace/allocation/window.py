@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import solver
+from . import budgets, solver
 
 Array = NDArray[Any]
 Clock = Callable[[], float]
@@ -74,8 +74,20 @@ class Window:
         if self._count < FEWEST or not math.isfinite(budget):
             return 0.0
         gain_NJ = np.where(allowed_J, self._gain_NJ[: self._count], np.nan)
-        aim = max(0.0, budget) * self._count * (1 - 2 * SPREAD / math.sqrt(self._count))
+        aim = float(self._aim(np.array([budget]))[0])
         return solver.solve(gain_NJ, self._cost_J, aim, floor=True).price
+
+    def prices(self, cost_RJ: Array, budget_R: Array, allowed_J: Array, start_R: Array) -> Array:
+        """The same for several resources at once; ``start_R`` are the prices before."""
+        if self._count < FEWEST:
+            return np.zeros(len(budget_R))
+        gain_NJ = self._gain_NJ[: self._count, allowed_J]
+        return budgets.prices(gain_NJ, cost_RJ[:, allowed_J], self._aim(budget_R), start_R)
+
+    def _aim(self, budget_R: Array) -> Array:
+        """What all requests of the window together may take."""
+        held = max(0.0, 1 - 2 * SPREAD / math.sqrt(max(1, self._count)))
+        return np.maximum(0.0, budget_R) * (self._count * held)
 
 
 def budget_share(profile: Sequence[float], time_ms: int) -> float:

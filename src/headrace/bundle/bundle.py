@@ -25,6 +25,7 @@ from ..schema import Schema
 from ..serving.blend import Blend
 from ..serving.cascade import Cascade
 from ..serving.merge import Merge
+from ..serving.pieces import Tier
 from ..stages import Retriever
 from ..value import Value
 from .manifest import Manifest, difference, ids_hash, schema_hash
@@ -113,7 +114,13 @@ class Bundle:
             ranking_blend=Blend.from_arrays(self.arrays("blend.ranking")),
             value=Value(app.value, app.samples.tasks, tuple(catalogue.columns)),
             reranker=app.reranking.build(catalogue),
+            tiers={name: self.tier(name, space) for name in app.tiers},
         )
+
+    def tier(self, name: str, space: FeatureSpace) -> Tier:
+        """One of the rankers that plans may name."""
+        blend = Blend.from_arrays(self.arrays(f"blend.ranking.{name}"))
+        return Tier(self.ranker(name, space), self.calibration(name), blend)
 
     def rankers(self) -> Mapping[str, str]:
         """Kind of every ranker in the bundle, by name; "ranking" is the one that serves."""

@@ -38,7 +38,7 @@ class Parts:
     preranker: Pointwise
     rankers: Mapping[str, Pointwise]  # "ranking" is served, the others are compared with it
     calibrations: Mapping[str, Calibration]  # by ranker
-    blends: Mapping[str, Blend]  # "preranking" and "ranking"
+    blends: Mapping[str, Blend]  # "preranking", "ranking", and "ranking.NAME" of tiers
 
 
 def write_bundle(

@@ -33,8 +33,7 @@ def profile(
     actions = work.profile(opened, Steps(console), requests, quota)
     for wide, wall, cpu in zip(actions.quotas, actions.cost_ms, actions.cpu_ms, strict=True):
         on = [name for name in opened.cascade.channels if wide[name]]
-        ranked = wide["preranking"] * wide.get("ranking", 1)
-        told = f"{cpu:7.2f} ms CPU {wall:7.2f} ms  {ranked:4d} ranked  {' '.join(on)}"
+        told = f"{cpu:7.2f} ms CPU {wall:7.2f} ms  {work.described(wide)}  {' '.join(on)}"
         console.print(told, highlight=False, soft_wrap=True)
     console.print(f"{opened.folder}: {len(actions)} plans", highlight=False, soft_wrap=True)
 

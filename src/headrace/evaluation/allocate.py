@@ -13,19 +13,20 @@ import torch
 from .. import config
 from ..allocation import experience
 from ..allocation import model as kept
-from ..allocation.actions import Actions, grid, pareto
+from ..allocation.actions import Actions, Quota, grid, is_effort, is_tier, pareto
 from ..allocation.compare import Pool
 from ..allocation.features import Describer
 from ..allocation.gains import Estimator
 from ..allocation.logged import Logged
 from ..allocation.model import Model
 from ..bundle import Bundle
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..pipeline.learning import some
 from ..pipeline.train import Step
 from ..run import Run
 from ..samples import Samples
 from ..serving.cascade import Cascade
+from ..stages import EFFORT, RANKING, RERANKER, TIER, Plainly
 from ..value import Value
 from . import replay as replaying
 from .allocation_page import write_page
@@ -54,12 +55,22 @@ class Opened:
             settings = config.parse(f"formula = {json.dumps(formula)}", Value.Config, "--formula")
             tasks, columns = run.app.samples.tasks, tuple(cascade.catalogue.columns)
             cascade = replace(cascade, value=Value(settings, tasks, columns))
+        for name in run.app.tiers:
+            if name not in cascade.tiers:
+                raise ConfigError(f"tiers: {name!r} is not in the bundle; train again")
         return cls(run, samples, cascade, bundle.version)
 
     @property
     def folder(self) -> Path:
         """Where everything about allocation is kept."""
         return self.run.folder / kept.FOLDER
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What plans may leave out or replace here; re-ranking only where its worth is known."""
+        reranker = self.cascade.reranker
+        known = isinstance(reranker, Plainly) and reranker.worth is not None
+        return tuple(name for name in self.cascade.options if known or name != RERANKER)
 
     def describer(self, history: str) -> Describer:
         """What is told of requests: all plain columns but ids of users."""
@@ -84,7 +95,8 @@ def profile(opened: Opened, step: Step, requests: int, quota: dict[str, int]) ->
     with torch.inference_mode():
         with step("channels"):
             timed = some(rows, TIMED, 1)
-            plans = grid(quota, replaying.channel_ms(cascade, samples, timed, quota))
+            ms = replaying.channel_ms(cascade, samples, timed, quota)
+            plans = grid(quota, ms, opened.options)
         with step(f"cost of {len(plans)} plans"):
             actions = replaying.profile(cascade, samples, some(rows, requests, 2), plans)
         with step("gain of plans"):
@@ -96,10 +108,23 @@ def profile(opened: Opened, step: Step, requests: int, quota: dict[str, int]) ->
     return actions
 
 
+def described(quota: Quota) -> str:
+    """What a plan has ranked, by whom, and what it leaves out."""
+    ranked = quota["preranking"] * quota.get(RANKING, 1)
+    by = [name.removeprefix(TIER) for name in quota if is_tier(name) and quota[name] and ranked]
+    slow = [
+        f"{n.removeprefix(EFFORT)} at {q} %"
+        for n, q in quota.items()
+        if is_effort(n) and 0 < q < 100
+    ]
+    plain = [] if quota.get(RERANKER, 1) else ["not re-ranked"]
+    return ", ".join([f"{ranked:4d} ranked{''.join(f' by {name}' for name in by)}", *plain, *slow])
+
+
 def replay(opened: Opened, step: Step, requests: int, estimator: Estimator) -> Model:
     """Replay the test period under every plan, and fit the estimators on it."""
     actions = Actions.read(opened.folder / kept.ACTIONS)
-    actions.check(opened.cascade.channels)
+    actions.check(opened.cascade.channels, opened.cascade.options)
     describe = opened.describer(opened.history())
     rows = some(opened.samples.requests("test"), requests, 4)
     with torch.inference_mode(), step(f"replay of {len(rows):,} requests"):
@@ -117,7 +142,7 @@ def heed(opened: Opened, step: Step, within_ms: int) -> Learnt:
     Events are those of the log and of the server's store. Nothing is replayed; what an earlier call
     learnt is learnt anew. Raises DataError where nothing can be compared, and changes nothing then.
     """
-    model = Model.read(opened.folder, tuple(opened.run.app.retrieval))
+    model = Model.read(opened.folder, tuple(opened.run.app.retrieval), opened.cascade.options)
     if model.version != opened.version:
         raise DataError(f"{opened.folder}: replayed before the last training; replay again")
     log = opened.run.log()

@@ -28,7 +28,7 @@ from ..errors import DataError
 from ..ops import ragged
 from ..samples import Samples
 from ..serving.cascade import Cascade
-from ..stages import Effortful, Plan, Retriever
+from ..stages import EFFORT, RANKING, RERANKER, TIER, Adjustable, Effortful, Plainly, Plan, Selector
 
 Array = NDArray[Any]
 CHUNK = 32  # requests at a time
@@ -44,8 +44,8 @@ class Widest:
     found: Mapping[str, Candidates]
     merged: Candidates
     own_rough_NT: Tensor  # before blending
-    own_fine_NT: Tensor
-    value_N: Tensor
+    own_fine_NT: Mapping[str | None, Tensor]  # of the ranker (None) and of tiers
+    value_N: Tensor  # by the ranker
 
 
 def replay(
@@ -63,7 +63,7 @@ def replay(
     for at in range(0, len(rows), CHUNK):
         chunk = rows[at : at + CHUNK]
         requests = samples.features(chunk)
-        wide = widest(cascade, requests, actions.widest, samples.store)
+        wide = widest(cascade, requests, actions.widest, samples.store, actions.tiers)
         truth = samples.truth(chunk)
         told = [narrow(cascade, wide, quota, truth) for quota in _families(actions)]
         of_family = {at: each for at, each in enumerate(told)}
@@ -85,8 +85,14 @@ def replay(
     return Logged.join(parts)
 
 
-def widest(cascade: Cascade, requests: Requests, quota: Quota, store: BehaviorStore) -> Widest:
-    """Run channels, merge and both scorers without any cut but the merge's."""
+def widest(
+    cascade: Cascade,
+    requests: Requests,
+    quota: Quota,
+    store: BehaviorStore,
+    tiers: Sequence[str] = (),
+) -> Widest:
+    """Run channels, merge and all scorers without any cut but the merge's."""
     size = len(requests)
 
     def all_of(count: int) -> Tensor:
@@ -100,8 +106,8 @@ def widest(cascade: Cascade, requests: Requests, quota: Quota, store: BehaviorSt
     merged = cascade.features(requests, merged, store)
     own_rough_NT = cascade.preranker.score(requests, merged)
     merged = cascade.prerank(requests, merged)
-    own_fine_NT = cascade.calibration.apply(cascade.ranker.score(requests, merged))
-    fine_NT = cascade.ranking_blend.apply(own_fine_NT, merged.scores["preranking"])
+    own_fine_NT = {tier: cascade.judged(requests, merged, tier) for tier in (None, *tiers)}
+    fine_NT = cascade.blended(own_fine_NT[None], merged)
     return Widest(
         requests, found, merged, own_rough_NT, own_fine_NT, cascade.worth(fine_NT, merged)
     )
@@ -133,32 +139,40 @@ class Family:
             rough_N, self.merged.item_id.offsets, torch.full((size,), quota["preranking"])
         )
         short, at_K = self.merged.take(kept_K), self.at_N[kept_K]
-        if quota.get("ranking", 1):
-            rough_NT = short.scores["preranking"]
-            fine_NT = cascade.ranking_blend.apply(wide.own_fine_NT[at_K], rough_NT)
+        if quota.get(RANKING, 1):
+            tier = next((t for t in cascade.tiers if quota.get(f"{TIER}{t}")), None)
+            fine_NT = cascade.blended(wide.own_fine_NT[tier][at_K], short, tier)
             value_K1 = cascade.worth(fine_NT, short).unsqueeze(-1)
             ranked = short.scored("ranking", fine_NT).scored("value", value_K1)
         else:
             ranked = cascade.unranked(short)
-        chosen = cascade.reranker.select(
-            wide.requests, ranked, torch.full((size,), quota["reranking"])
-        )
+        selector, more = _selector(cascade, quota)
+        chosen = selector.select(wide.requests, ranked, torch.full((size,), quota["reranking"]))
         slate, at = ranked.take(chosen).item_id, at_K[chosen]
         worth = wide.value_N[at].double()
         price_I = cascade.catalogue.columns.get(PRICE)
         price = torch.ones(len(slate.values)) if price_I is None else price_I[slate.values]
         real = torch.where(slate.within(self.truth), price.double(), 0.0)
         gain_B, real_B = (ragged.segment_sum(x, slate.offsets).numpy() for x in (worth, real))
-        return Slate(gain_B, real_B)
+        return Slate(more * gain_B, real_B)
+
+
+def _selector(cascade: Cascade, quota: Quota) -> tuple[Selector, float]:
+    """Who makes the slate, and how many times its items' values it is then worth."""
+    reranker = cascade.reranker
+    if not isinstance(reranker, Plainly):
+        return reranker, 1.0
+    return (
+        (reranker, 1 + (reranker.worth or 0.0))
+        if quota.get(RERANKER, 1)
+        else (reranker.plain(), 1.0)
+    )
 
 
 def narrow(cascade: Cascade, wide: Widest, quota: Quota, truth: Ragged) -> Family:
     """The candidates of a narrower retrieval, with the scores that the widest gave them."""
     size = len(truth)
-    found = {
-        name: _list(channel, wide, name, torch.full((size,), quota[name]))
-        for name, channel in cascade.channels.items()
-    }
+    found = {name: _list(cascade, wide, name, quota) for name in cascade.channels}
     merged = cascade.merge.merge(found, torch.full((size,), quota["retrieval"]))
     merged = cascade.narrowed(wide.requests, merged)
     at_N = _places(merged.item_id, wide.merged.item_id)
@@ -170,11 +184,14 @@ def narrow(cascade: Cascade, wide: Widest, quota: Quota, truth: Ragged) -> Famil
     return Family(cascade, wide, merged, at_N, truth, told)
 
 
-def _list(channel: Retriever, wide: Widest, name: str, quota_B: Tensor) -> Candidates:
-    """What a channel finds for a smaller quota; one that then works less has to be asked again."""
+def _list(cascade: Cascade, wide: Widest, name: str, quota: Quota) -> Candidates:
+    """What a channel finds for less; one that then works less has to be asked again."""
+    channel, count = cascade.channels[name], quota[name]
+    quota_B = torch.full((len(wide.requests),), count)
     full = channel.effort_quota if isinstance(channel, Effortful) else None
-    if full is not None and bool(((quota_B > 0) & (quota_B < full)).any()):
-        return channel.retrieve(wide.requests, quota_B)
+    effort = quota.get(f"{EFFORT}{name}", 100) if isinstance(channel, Adjustable) else 100
+    if count and (effort < 100 or (full is not None and count < full)):
+        return cascade.search(name, wide.requests, quota_B, torch.full_like(quota_B, effort))
     whole = wide.found[name]
     return whole.take(ragged.head(whole.item_id.offsets, quota_B))
 

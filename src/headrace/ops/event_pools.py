@@ -66,6 +66,8 @@ def pools(
         for e in range(start, end):
             age = id_of(known.start_A, told.now_B[b] - told.time_E[e]) - 1
             i, k = told.item_E[e], told.kind_E[e]
+            if not (0 <= i < len(known.event_IW) and 0 <= k < len(known.kind_KW)):
+                raise IndexError("an event of an item or a type beyond what was trained on")
             for h in range(heads + vectors):
                 logit = np.float32(0)
                 if attentive:

@@ -47,8 +47,11 @@ def of_requests(
         x_D[given:] = 0
         if width > given and offsets[b + 1] > offsets[b]:
             for e in range(offsets[b], offsets[b + 1]):
+                i = item_E[e]
+                if not 0 <= i < len(item_IM):
+                    raise IndexError("an event of an item beyond the catalogue")
                 for m in range(width - given):
-                    x_D[given + m] += item_IM[item_E[e], m]
+                    x_D[given + m] += item_IM[i, m]
             for m in range(width - given):
                 x_D[given + m] /= np.float32(offsets[b + 1] - offsets[b])
         if layer.squash:
@@ -89,6 +92,8 @@ def of_candidates(
     for b in range(len(offsets) - 1):
         for n in range(offsets[b], offsets[b + 1]):
             i = item_N[n]
+            if not 0 <= i < len(item_IH):
+                raise IndexError("a candidate beyond the catalogue")
             for h in range(units):
                 out_NH[n, h] = request_BH[b, h] + item_IH[i, h]
             for z in range(features // 4):

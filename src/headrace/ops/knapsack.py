@@ -13,6 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+BINS = 1 << 16  # of a tally
 
 
 @njit(cache=True, nogil=True)
@@ -35,6 +36,25 @@ def choose(gain_NJ: Array, cost_NJ: Array, price: float) -> Array:  # (N,) int64
                 best, spent = left, cost
                 choice_N[i] = j
     return choice_N
+
+
+@njit(cache=True, nogil=True)
+def counts(gain_NJ: Array, toll_J: Array) -> Array:  # (J,) int64
+    """How many requests choose each action at tolls where each must have one.
+
+    NaN is an action that cannot be had. Of equal ones the earlier wins.
+    """
+    size, actions = gain_NJ.shape
+    count_J = np.zeros(actions, np.int64)
+    for i in range(size):
+        best, at = -math.inf, -1
+        for j in range(actions):
+            left = gain_NJ[i, j] - toll_J[j]
+            if left > best:
+                best, at = left, j
+        if at >= 0:
+            count_J[at] += 1
+    return count_J
 
 
 @njit(cache=True, nogil=True)
@@ -89,26 +109,65 @@ def spend_at(cost_P: Array, slope_P: Array, price: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def take(
-    offsets: Array,
-    cost_P: Array,
-    order_P: Array,
-    row_P: Array,
-    taken_N: Array,
-    budget: float,
-) -> float:
-    """Take increments in an order while there is room; return the room left.
+def tally(cost_P: Array, bits_P: Array, least: int, shift: int) -> Array:  # (X,)
+    """What increments cost by how steep they are, ``2 ** shift`` slopes together from ``least`` on.
 
-    An increment can be had only after those before it in its request; ``taken_N`` says how many
-    each request has, and is brought up to date. One that does not fit blocks its request alone.
+    ``bits_P`` are slopes read as integers, which for numbers of at least 0 keeps their order.
     """
-    room = budget
-    for p in order_P:
-        row = row_P[p]
-        if p == offsets[row] + taken_N[row] and cost_P[p] <= room:
-            taken_N[row] += 1
-            room -= float(cost_P[p])
+    cost_X = np.zeros(BINS)
+    for p in range(len(bits_P)):
+        above = bits_P[p] - least
+        if above >= 0 and above >> shift < BINS:
+            cost_X[above >> shift] += cost_P[p]
+    return cost_X
+
+
+@njit(cache=True, nogil=True)
+def paid(offsets: Array, cost_P: Array, slope_P: Array, price: float) -> tuple[Array, float]:
+    """How many increments of each request are steeper than a price ``(N,)``, and their cost."""
+    taken_N, spend = np.zeros(len(offsets) - 1, np.int64), 0.0
+    for i in range(len(taken_N)):
+        for p in range(offsets[i], offsets[i + 1]):
+            if slope_P[p] <= price:
+                break  # slopes fall along a request
+            taken_N[i] += 1
+            spend += cost_P[p]
+    return taken_N, spend
+
+
+@njit(cache=True, nogil=True)
+def fitting(offsets: Array, cost_P: Array, taken_N: Array, room: float) -> Array:  # (K,) int64
+    """Requests whose next increment fits into what is left."""
+    row_K, count = np.empty(len(taken_N), np.int64), 0
+    for i in range(len(taken_N)):
+        p = offsets[i] + taken_N[i]
+        if p < offsets[i + 1] and cost_P[p] <= room:
+            row_K[count] = i
+            count += 1
+    return row_K[:count]
+
+
+@njit(cache=True, nogil=True)
+def take(offsets: Array, cost_P: Array, row_K: Array, taken_N: Array, room: float) -> float:
+    """Take requests' next increments in an order while they fit; return the room left.
+
+    ``taken_N`` says how many each request has, and is brought up to date.
+    """
+    for i in row_K:
+        cost = cost_P[offsets[i] + taken_N[i]]
+        if cost <= room:
+            taken_N[i] += 1
+            room -= float(cost)
     return room
+
+
+@njit(cache=True, nogil=True)
+def surplus(cost_P: Array, gain_P: Array, price: float) -> float:
+    """What increments gain beyond their cost at a price, of those that do."""
+    left = 0.0
+    for p in range(len(cost_P)):
+        left += max(0.0, gain_P[p] - price * cost_P[p])
+    return left
 
 
 @njit(cache=True, nogil=True)

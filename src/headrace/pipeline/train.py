@@ -27,6 +27,7 @@ from ..samples.split import Split
 from ..serving.blend import Blend
 from ..serving.cascade import Cascade
 from ..serving.merge import Merge, retrieve, retrieve_merged
+from ..serving.pieces import Tier
 from ..stages import Recountable, Retriever
 from ..training import History, Trainer
 from ..value import Value
@@ -67,19 +68,22 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
     with step("calibration"):
         calibrations = {name: judge.calibrate(model) for name, model in rankers.items()}
     with step("cascade"):
-        rankers["ranking"].freeze()
+        for name in ("ranking", *app.tiers):
+            rankers[name].freeze()
+        alone = Blend.identity(len(app.samples.tasks))
         cascade = Cascade(
             builder=samples.builder,
             catalogue=samples.space.catalogue,
             channels=channels,
             merge=merge,
             preranker=rankers["ranking"] if taught else preranker,
-            preranking_blend=Blend.identity(len(app.samples.tasks)),
+            preranking_blend=alone,
             ranker=rankers["ranking"],
             calibration=calibrations["ranking"],
-            ranking_blend=Blend.identity(len(app.samples.tasks)),
+            ranking_blend=alone,
             value=value,
             reranker=Top.Config().build(samples.space.catalogue),
+            tiers={n: Tier(rankers[n], calibrations[n], alone) for n in app.tiers},
         )
     if taught:
         with step("preranking"):
@@ -98,7 +102,11 @@ def train(run: Run, trainer: Trainer, step: Step, *, resume: bool = False) -> Pa
         preranker=preranker,
         rankers=rankers,
         calibrations=calibrations,
-        blends={"preranking": cascade.preranking_blend, "ranking": cascade.ranking_blend},
+        blends={
+            "preranking": cascade.preranking_blend,
+            "ranking": cascade.ranking_blend,
+            **{f"ranking.{name}": tier.blend for name, tier in cascade.tiers.items()},
+        },
     )
 
 
@@ -193,24 +201,30 @@ def fit_blends(cascade: Cascade, passes: Sequence[Pass], samples: Samples, app: 
             merged = cascade.features(requests, merged, samples.store)
             chunks.append((each.row[rows.numpy()], requests, cascade.prerank(requests, merged)))
 
-    def fit(stage: str, before: str) -> Blend:
+    def fit(found: Sequence[tuple[Array, Candidates]], stage: str, before: str) -> Blend:
         tasks = app.samples.tasks
         label = [
             torch.stack([c.item_id.within(samples.truth(row, task)) for task in tasks], dim=1)
-            for row, _, c in chunks
+            for row, c in found
         ]
-        own, prior = (torch.cat([c.scores[name] for _, _, c in chunks]) for name in (stage, before))
+        own, prior = (torch.cat([c.scores[name] for _, c in found]) for name in (stage, before))
         return Blend.fit(own, prior, torch.cat(label))
 
-    if app.blending.preranking:
-        cascade = replace(cascade, preranking_blend=fit("preranking", "retrieval"))
-    if app.blending.ranking:
-        for at, (row, requests, merged) in enumerate(chunks):
+    def ranked(tier: str | None) -> Blend:
+        found: list[tuple[Array, Candidates]] = []
+        for row, requests, merged in chunks:
             short = cascade.cut(
                 cascade.prerank(requests, merged), torch.full((len(row),), quota["preranking"])
             )
-            chunks[at] = row, requests, cascade.rank(requests, short)
-        cascade = replace(cascade, ranking_blend=fit("ranking", "preranking"))
+            found.append((row, cascade.rank(requests, short, tier)))
+        return fit(found, "ranking", "preranking")
+
+    if app.blending.preranking:
+        found = [(row, merged) for row, _, merged in chunks]
+        cascade = replace(cascade, preranking_blend=fit(found, "preranking", "retrieval"))
+    if app.blending.ranking:
+        tiers = {n: replace(tier, blend=ranked(n)) for n, tier in cascade.tiers.items()}
+        cascade = replace(cascade, ranking_blend=ranked(None), tiers=tiers)
     return cascade
 
 

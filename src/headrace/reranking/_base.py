@@ -37,6 +37,10 @@ class Windowed(Capped):
 
     window: Count | None = None
     """How many of the items chosen last a candidate is compared with. Default: all."""
+    worth: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    """What this makes of a slate that its items are not worth one by one, as a share of their
+    value, by an experiment of yours: no replay can tell. Where it is said, plans may skip this
+    (``headrace allocate``). Default: nobody knows, so none does."""
 
 
 class Catalogue(Protocol):

@@ -12,6 +12,7 @@ from ..data import Candidates, Requests
 from ..ops import slate
 from ..ops.slate import Array
 from ._base import Catalogue, Windowed, limit, rank, unit_vectors
+from .top import Top
 
 
 @final
@@ -42,6 +43,16 @@ class Dpp:
         self.config = config
         self._catalogue = catalogue
         self.reads_sequences = ()
+
+    @property
+    def worth(self) -> float | None:
+        """What it adds to a slate, as a share of its value."""
+        return self.config.worth
+
+    def plain(self) -> Top:
+        """The best by value, no more of a category than allowed."""
+        cap = Top.Config(max_per_category=self.config.max_per_category)
+        return cap.build(self._catalogue)
 
     def select(self, requests: Requests, candidates: Candidates, quota_B: Tensor) -> Tensor:
         """Positions ``(K,)`` of the items chosen, in the order of choice."""

@@ -276,12 +276,16 @@ class FoilRetriever:
 
         Those of equal quotas share a search: one for more looks further.
         """
+        return self.retrieve_at(requests, quota_B, torch.ones(len(quota_B), dtype=torch.float64))
+
+    def retrieve_at(self, requests: Requests, quota_B: Tensor, effort_B: Tensor) -> Candidates:
+        """The same by searches whose widths are multiplied by ``effort_B``, (0, 1]."""
         parts: list[tuple[NDArray[Any], Found]] = []
         for most in quota_B.unique().tolist():
             rows = torch.nonzero(quota_B == most)[:, 0]
             some = requests.take(rows) if len(rows) < len(requests) else requests
             full = self.effort_quota
-            scale_B = None if full is None else np.full(len(rows), min(1.0, most / full))
+            scale_B = effort_B[rows].numpy() * (1.0 if full is None else min(1.0, most / full))
             parts.append((rows.numpy(), self.search(some, most, scale_B)))
         return candidates(interleaved(parts) if parts else joined([]))
 

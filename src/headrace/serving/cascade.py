@@ -6,11 +6,9 @@ items) is in the catalogue, and a change makes a new cascade; what users do is i
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,14 +16,20 @@ from torch import Tensor
 from ..behavior import BehaviorStore
 from ..calibration import Calibration
 from ..data import Candidates, Ragged, Requests
+from ..errors import ConfigError, suggest
 from ..features import Catalogue, FeatureBuilder
 from ..ops import ragged
 from ..stages import (
+    EFFORT,
+    RANKING,
+    RERANKER,
+    TIER,
+    Adjustable,
     Narrowing,
+    Plainly,
     Plan,
     Retriever,
     Revise,
-    Scorer,
     Selector,
     Statistics,
     Trace,
@@ -34,17 +38,7 @@ from ..stages import (
 from ..value import Value
 from .blend import Blend
 from .merge import Merge
-
-T = TypeVar("T")
-
-
-class CascadeScorer(Scorer, Protocol):
-    """A scorer that says which features it reads, so that the cascade makes none in vain."""
-
-    @property
-    def reads_cross(self) -> Sequence[str]: ...
-    @property
-    def reads_hits(self) -> bool: ...
+from .pieces import CascadeScorer, Made, Tier, Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +56,22 @@ class Cascade:
     ranking_blend: Blend
     value: Value
     reranker: Selector
+    tiers: Mapping[str, Tier] = field(default_factory=dict[str, Tier])  # besides the ranker
 
     @cached_property
     def reads_sequences(self) -> frozenset[str] | None:
         """The sequences that requests must carry; None is all of the schema."""
-        parts = (*self.channels.values(), self.preranker, self.ranker, self.reranker)
+        tiers = (tier.ranker for tier in self.tiers.values())
+        parts = (*self.channels.values(), self.preranker, self.ranker, *tiers, self.reranker)
         return sequences_read(parts)
+
+    @cached_property
+    def options(self) -> tuple[str, ...]:
+        """The optional keys of plans that make a difference here."""
+        efforts = (f"{EFFORT}{n}" for n, c in self.channels.items() if isinstance(c, Adjustable))
+        tiers = (f"{TIER}{name}" for name in self.tiers)
+        skip = (RERANKER,) if isinstance(self.reranker, Plainly) else ()
+        return (RANKING, *skip, *tiers, *efforts)
 
     def run(
         self,
@@ -80,29 +84,28 @@ class Cascade:
 
         ``revise`` may change the quotas of pre-ranking once its scores are there.
         """
-        watch = _Watch()
+        watch = Watch()
         found = {
-            name: watch(name, lambda c=channel, n=name: self._retrieve(c, requests, plan.quota[n]))
-            for name, channel in self.channels.items()
+            name: watch(name, lambda n=name: self._retrieve(n, requests, plan))
+            for name in self.channels
         }
         merged = watch("retrieval", lambda: self.merge.merge(found, plan.quota["retrieval"]))
         if isinstance(self.preranker, Narrowing):
             merged = watch("coarse", lambda: self.narrowed(requests, merged))
-        early, late = self._making
+        early = self._early
         if early:
             merged = watch("features", lambda: early.make(self.builder, requests, merged, store))
-        if late and bool(_to_rank(plan).any()):
+        by_B = self._ranked_by(plan)
+        late = early.rest(self._rankers(by_B))
+        if late:
             store = self.builder.ahead(requests, merged, store, hits=late.hits, names=late.names)
         merged = watch("preranking", lambda: self.prerank(requests, merged))
         if revise is not None:
             told = self.statistics(merged)
             plan = watch("revision", lambda: revise(plan, told))
         short = self.cut(merged, plan.quota["preranking"])
-        ranked = self._ranked(requests, short, _to_rank(plan), store, watch)
-        chosen = watch(
-            "reranking",
-            lambda: self.reranker.select(requests, ranked, plan.quota["reranking"]),
-        )
+        ranked = self._ranked(requests, short, self._ranked_by(plan), store, watch)
+        chosen = watch("reranking", lambda: self._select(requests, ranked, plan))
         after = {
             "retrieval": merged,
             "preranking": short,
@@ -119,14 +122,15 @@ class Cascade:
         self, requests: Requests, candidates: Candidates, store: BehaviorStore
     ) -> Candidates:
         """Add what pre-ranker and ranker read of candidates."""
-        early, late = self._making
-        for part in (early, late):
+        early = self._early
+        rankers = (self.ranker, *(tier.ranker for tier in self.tiers.values()))
+        for part in (early, early.rest(rankers)):
             candidates = part.make(self.builder, requests, candidates, store)
         return candidates
 
     @cached_property
-    def _making(self) -> tuple[_Made, _Made]:
-        """Features made of what retrieval found, and those that can wait for the cut.
+    def _early(self) -> Made:
+        """Features made of what retrieval found; all others can wait for the cut.
 
         The pre-ranker's come first, and with them all that comes out of the same look-up.
         """
@@ -135,21 +139,21 @@ class Cascade:
         if hits or self.builder.counters(first):
             first += self.builder.counters(rest)
             hits = hits or self.ranker.reads_hits
-        late = [name for name in rest if name not in first]
-        return _Made(list(dict.fromkeys(first)), hits), _Made(
-            late, self.ranker.reads_hits and not hits
-        )
+        return Made(list(dict.fromkeys(first)), hits)
 
-    def _retrieve(self, channel: Retriever, requests: Requests, quota_B: Tensor) -> Candidates:
+    def _retrieve(self, name: str, requests: Requests, plan: Plan) -> Candidates:
+        quota_B = plan.quota[name]
+        effort_B = plan.quota.get(f"{EFFORT}{name}")
         rows = torch.nonzero(quota_B)[:, 0]  # where it is switched off it is not even asked
         if not len(rows):
             nothing = torch.zeros(0, dtype=torch.int64)
             none = Ragged(nothing, torch.zeros(len(requests) + 1, dtype=torch.int64))
             return Candidates(none, scores={"score": torch.zeros(0, 1)})
         if len(rows) == len(requests):
-            found = channel.retrieve(requests, quota_B)
+            found = self.search(name, requests, quota_B, effort_B)
         else:
-            some = channel.retrieve(requests.take(rows), quota_B[rows])
+            part_B = None if effort_B is None else effort_B[rows]
+            some = self.search(name, requests.take(rows), quota_B[rows], part_B)
             length_B = torch.zeros_like(quota_B).index_copy(0, rows, some.item_id.lengths)
             found = replace(some, item_id=Ragged.sized(some.item_id.values, length_B))
         if self.catalogue.whole:
@@ -157,30 +161,83 @@ class Cascade:
         on_sale_N = self.catalogue.available[found.item_id.values]
         return found if bool(on_sale_N.all()) else found.take(torch.nonzero(on_sale_N)[:, 0])
 
+    def search(
+        self, name: str, requests: Requests, quota_B: Tensor, effort_B: Tensor | None = None
+    ) -> Candidates:
+        """What one channel finds; ``effort_B`` is in per cent, all of it where none is told."""
+        channel = self.channels[name]
+        if effort_B is None or not isinstance(channel, Adjustable):
+            return channel.retrieve(requests, quota_B)
+        return channel.retrieve_at(requests, quota_B, effort_B.double().clamp(1, 100) / 100)
+
+    def _ranked_by(self, plan: Plan) -> Tensor:  # (B,) int64
+        """Who ranks each request: 0 the ranker, n the n-th tier, -1 nobody.
+
+        Raises ConfigError on a tier that the cascade does not have.
+        """
+        by_B, names = torch.zeros_like(plan.quota["preranking"]), list(self.tiers)
+        for key, chosen_B in plan.quota.items():
+            if not key.startswith(TIER):
+                continue
+            name = key.removeprefix(TIER)
+            if name not in self.tiers:
+                raise ConfigError(f"plan: no tier {name!r} in the bundle; {suggest(name, names)}")
+            by_B = by_B.masked_fill(chosen_B > 0, 1 + names.index(name))
+        return by_B.masked_fill(plan.quota[RANKING] == 0, -1) if RANKING in plan.quota else by_B
+
+    def _rankers(self, by_B: Tensor) -> list[CascadeScorer]:
+        """Those who rank at least one request."""
+        every = [self.ranker, *(tier.ranker for tier in self.tiers.values())]
+        return [every[at] for at in by_B.unique().tolist() if at >= 0]
+
     def _ranked(
         self,
         requests: Requests,
         short: Candidates,
-        wanted_B: Tensor,
+        by_B: Tensor,
         store: BehaviorStore,
-        watch: _Watch,
+        watch: Watch,
     ) -> Candidates:
-        """The ranker's word where it is wanted, the pre-ranker's elsewhere."""
-        rows = torch.nonzero(wanted_B)[:, 0]
-        if not len(rows):
-            return self.unranked(short)
-        mixed, asking, part = len(rows) < len(requests), requests, short
-        if mixed:
-            asking, part = requests.take(rows), short.take_rows(rows)
-        late = self._making[1]
-        if late:
-            part = watch("features", lambda: late.make(self.builder, asking, part, store))
-        part = watch("ranking", lambda: self.rank(asking, part))
-        if not mixed:
-            return part
-        rough, at_K = self.unranked(short), torch.nonzero(short.item_id.spread(wanted_B))[:, 0]
-        scores = {n: x.index_copy(0, at_K, part.scores[n]) for n, x in rough.scores.items()}
-        return replace(rough, scores=scores)
+        """The word of whoever ranks a request, the pre-ranker's where nobody does."""
+
+        def rank(at: int, asking: Requests, part: Candidates) -> Candidates:
+            tier = None if at == 0 else list(self.tiers)[at - 1]
+            late = self._early.rest(self._rankers(torch.tensor([at])))
+            if late:
+                part = watch("features", lambda: late.make(self.builder, asking, part, store))
+            stage = RANKING if tier is None else f"{TIER}{tier}"
+            return watch(stage, lambda: self.rank(asking, part, tier))
+
+        used = by_B.unique().tolist()
+        if len(used) == 1 and used[0] >= 0:
+            return rank(used[0], requests, short)
+        out = self.unranked(short)
+        for at in used:
+            if at >= 0:
+                rows = torch.nonzero(by_B == at)[:, 0]
+                part = rank(at, requests.take(rows), short.take_rows(rows))
+                at_K = torch.nonzero(short.item_id.spread(by_B == at))[:, 0]
+                scores = {n: x.index_copy(0, at_K, part.scores[n]) for n, x in out.scores.items()}
+                out = replace(out, scores=scores)
+        return out
+
+    def _select(self, requests: Requests, ranked: Candidates, plan: Plan) -> Tensor:  # (K,)
+        """Positions of the slates; of those that skip re-ranking the top of the ranker's order."""
+        quota_B, wanted_B = plan.quota["reranking"], plan.quota.get(RERANKER)
+        if wanted_B is None or bool(wanted_B.all()) or not isinstance(self.reranker, Plainly):
+            return self.reranker.select(requests, ranked, quota_B)
+        parts: list[Tensor] = []
+        for selector, some_B in (
+            (self.reranker, wanted_B > 0),
+            (self.reranker.plain(), wanted_B == 0),
+        ):
+            rows = torch.nonzero(some_B)[:, 0]
+            if len(rows):
+                at_N = torch.nonzero(ranked.item_id.spread(some_B))[:, 0]
+                part = ranked.take_rows(rows)
+                parts.append(at_N[selector.select(requests.take(rows), part, quota_B[rows])])
+        chosen_K = torch.cat(parts)
+        return chosen_K[ranked.item_id.row[chosen_K].argsort(stable=True)]
 
     def narrowed(self, requests: Requests, merged: Candidates) -> Candidates:
         """What the pre-ranker's coarse step leaves, by worth; all where it has no such step."""
@@ -215,12 +272,28 @@ class Cascade:
         order_N = ragged.top(rough_N, merged.item_id.offsets, every_B)
         return Statistics(merged.item_id.with_values(rough_N[order_N]))
 
-    def rank(self, requests: Requests, short: Candidates) -> Candidates:
-        """Add calibrated probabilities and their value; ordered later, by the re-ranker."""
-        own_NT = self.calibration.apply(self.ranker.score(requests, short))
-        fine_NT = self.ranking_blend.apply(own_NT, short.scores["preranking"])
+    def rank(self, requests: Requests, short: Candidates, tier: str | None = None) -> Candidates:
+        """Add calibrated probabilities and their value; ordered later, by the re-ranker.
+
+        ``tier`` names who ranks in the ranker's place.
+        """
+        fine_NT = self.blended(self.judged(requests, short, tier), short, tier)
         value_N = self.worth(fine_NT, short)
         return short.scored("ranking", fine_NT).scored("value", value_N.unsqueeze(-1))
+
+    def judged(self, requests: Requests, short: Candidates, tier: str | None = None) -> Tensor:
+        """Calibrated probabilities ``(N, T)`` of the ranker or a tier, before blending."""
+        who = self._tier(tier)
+        return who.calibration.apply(who.ranker.score(requests, short))
+
+    def blended(self, own_NT: Tensor, short: Candidates, tier: str | None = None) -> Tensor:
+        """The same in the light of what the pre-ranker says."""
+        return self._tier(tier).blend.apply(own_NT, short.scores["preranking"])
+
+    def _tier(self, name: str | None) -> Tier:
+        if name is None:
+            return Tier(self.ranker, self.calibration, self.ranking_blend)
+        return self.tiers[name]
 
     def unranked(self, short: Candidates) -> Candidates:
         """What the pre-ranker says, in the place of the ranker's word."""
@@ -232,42 +305,3 @@ class Cascade:
         """What candidates of these probabilities are worth at today's prices."""
         read = self.catalogue.rows(candidates.item_id.values, self.value.columns)
         return self.value(probability_NT, read)
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """Some of the features of candidates; false if there are none."""
-
-    names: Sequence[str]
-    hits: bool
-
-    def __bool__(self) -> bool:
-        return bool(self.names) or self.hits
-
-    def make(
-        self,
-        builder: FeatureBuilder,
-        requests: Requests,
-        candidates: Candidates,
-        store: BehaviorStore,
-    ) -> Candidates:
-        return builder.candidates(requests, candidates, store, hits=self.hits, names=self.names)
-
-
-def _to_rank(plan: Plan) -> Tensor:  # (B,) bool
-    """Whose candidates the ranker is to score; a plan that does not say means everyone's."""
-    return plan.quota.get("ranking", torch.ones_like(plan.quota["preranking"])) > 0
-
-
-@dataclass
-class _Watch:
-    """Times named pieces of work; a name used twice adds up."""
-
-    spent_us: dict[str, int] = field(default_factory=dict[str, int])
-
-    def __call__(self, name: str, work: Callable[[], T]) -> T:
-        start = time.perf_counter_ns()
-        result = work()
-        spent = (time.perf_counter_ns() - start) // 1000
-        self.spent_us[name] = self.spent_us.get(name, 0) + spent
-        return result

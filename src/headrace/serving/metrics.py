@@ -25,6 +25,7 @@ from .steering import Pulse, Steering
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5, 1, 5)
 RECOMMENDING = ("/v1/recommend", "/v1/recommend/batch")  # what the allocator steers by
+LABELS = {"failures": "of"} | dict.fromkeys(("prices", "budgets", "spent"), "resource")
 GROUPS = (1, 2, 4, 8, 16, 32, 64)
 COUNTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
@@ -167,7 +168,7 @@ class _OfSteering(Collector):
             if not isinstance(value, Mapping):
                 yield GaugeMetricFamily(told, "Of the allocator, see GET /v1/allocation.", value)
                 continue
-            label = "of" if name == "failures" else "plan"
+            label = LABELS.get(name, "plan")
             family = GaugeMetricFamily(told, "Of the allocator.", labels=[label])
             for key, number in value.items():
                 family.add_metric([key], number)

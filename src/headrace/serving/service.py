@@ -92,7 +92,8 @@ class Service:
         cascade = bundle.assemble(log)
         kept = run / "events"
         steered: Allocator = app.allocation.build() if allocator is None else allocator
-        _restore(steered, run, tuple(app.retrieval))
+        if isinstance(steered, Fitted):  # it takes up what was learnt
+            steered.restore(run, tuple(app.retrieval), cascade.options)
         with ExitStack() as opened:  # what comes first is closed again if the rest cannot be opened
             store = app.serving.store.build(log, kept, app.schema_.key_events, writable=writable)
             opened.callback(store.close)
@@ -193,16 +194,14 @@ class Service:
 
     def plan(self, requests: Requests, k_B: Tensor, wider: int = 1) -> Plan:
         """The allocator's plan, made to yield ``k_B`` items a request (0: as many as it says)."""
-        asked = self.steering.plan(requests)
-        quota = dict(asked.quota)
-        ranking = {"ranking": quota.pop("ranking")} if "ranking" in quota else {}
-        slate_B = torch.where(k_B > 0, k_B, quota.pop("reranking"))
-        preranking_B = torch.maximum(quota.pop("preranking"), slate_B)
-        retrieval_B = torch.maximum(quota.pop("retrieval"), preranking_B)
-        most = len(self.shelf.cascade.catalogue)
-        channels = {name: (quota_B * wider).clamp(max=most) for name, quota_B in quota.items()}
+        cascade, asked = self.shelf.cascade, self.steering.plan(requests)
+        quota, most = asked.quota, len(cascade.catalogue)
+        slate_B = torch.where(k_B > 0, k_B, quota["reranking"])
+        preranking_B = torch.maximum(quota["preranking"], slate_B)
+        retrieval_B = torch.maximum(quota["retrieval"], preranking_B)
+        channels = {name: (quota[name] * wider).clamp(max=most) for name in cascade.channels}
         stages = {"retrieval": retrieval_B, "preranking": preranking_B, "reranking": slate_B}
-        return Plan({**channels, **stages, **ranking}, asked.note)
+        return Plan({**quota, **channels, **stages}, asked.note)
 
     def _answer(
         self, readings: Sequence[Reading], store: BehaviorStore
@@ -274,12 +273,6 @@ class Service:
         return [served[row] for row in range(len(requests))]
 
 
-def _restore(allocator: Allocator, run: Path, channels: Collection[str]) -> None:
-    """Let an allocator take up what was learnt, if it has to."""
-    if isinstance(allocator, Fitted):
-        allocator.restore(run, channels)
-
-
 @dataclass(frozen=True)
 class _WithState:
     """A ranker that is given states."""
@@ -295,7 +288,8 @@ def _readers(
         return cascade, allocator
     ranker = _WithState(interests.ranker.reads_with_state)
     others = *cascade.channels.values(), cascade.preranker, cascade.reranker, allocator
-    return *others, ranker
+    tiers = (tier.ranker for tier in cascade.tiers.values())
+    return *others, *tiers, ranker
 
 
 def _alike(readings: Sequence[Reading]) -> list[list[int]]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
 import numpy as np
-import orjson
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -25,14 +24,16 @@ from pydantic import Field
 from ...data import Requests
 from ...ops import knapsack
 from ...stages import Plan, Statistics, Status, Trace
+from .. import resources
+from ..actions import OPTIONAL, after_preranking
 from ..controller import Clock, Controller
 from ..decisions import DecisionLog, rows, slate_value
+from ..held import held_prices
 from ..model import FOLDER, Model
 from ..quotas import Quotas
 from ..window import Rate, Window, budget_share
 
 Array = NDArray[Any]
-PRICE = "price.json"  # {"price": 0.02} in the allocation folder holds the price there
 SMOOTH = 0.02  # weight of one request in running means
 
 
@@ -47,8 +48,12 @@ class Dcaf:
         budget_ms: float = Field(default=650.0, gt=0)
         """Milliseconds of work that all requests of a second together may cost. One process works
         on one core: 1000 is all there is."""
+        budgets: Mapping[resources.Further, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+        """Budgets beside it, a second, for all requests together, each with a price of its own:
+        "wall_ms", milliseconds from a request's making to its slate; "ranked", items that the
+        ranker scores; "calls", channels that are asked and rankers that run. What binds decides."""
         budget_by_day: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = ()
-        """Parts of the budget through the day in UTC, any number of equal slices; none is 1."""
+        """Parts of all budgets through the day in UTC, any number of equal slices; none is 1."""
         explore: float = Field(default=0.01, ge=0, le=0.5)
         """Share of requests that get the widest plan whatever they are worth."""
         window: int = Field(default=2_000, ge=100, le=1_000_000)
@@ -70,7 +75,8 @@ class Dcaf:
     def __init__(self, config: Config, clock: Clock = time.monotonic) -> None:
         self.config, self._clock = config, clock
         self.controller = Controller(config.controller, clock)
-        self.price, self.held = 0.0, False
+        self._names = (resources.CPU, *config.budgets)  # what is budgeted, R of them
+        self.price_R, self.held = np.zeros(len(self._names)), False
         self._random = random.Random(config.seed)
         self._rate = Rate(clock)
         self._model: Model | None = None
@@ -78,8 +84,18 @@ class Dcaf:
         self._decisions: DecisionLog | None = None
         self._solved_s = -np.inf
         self._correction, self._value, self._spent_ms = 1.0, 0.0, 0.0
-        self._budget_ms, self._count_J = np.inf, np.zeros(0)
+        self._budget_R, self._count_J = np.full(len(self._names), np.inf), np.zeros(0)
+        self._took_R = np.zeros(len(self._names))
         self._revised = 0
+
+    @property
+    def price(self) -> float:
+        """λ of processor time."""
+        return float(self.price_R[0])
+
+    @price.setter
+    def price(self, price: float) -> None:
+        self.price_R = np.append(price, self.price_R[1:])
 
     @property
     def reads_sequences(self) -> tuple[str, ...]:
@@ -87,9 +103,11 @@ class Dcaf:
         model = self._model
         return (model.describe.history,) if model and model.describe.history else ()
 
-    def restore(self, folder: Path, channels: Collection[str]) -> None:
+    def restore(
+        self, folder: Path, channels: Collection[str], options: Collection[str] = OPTIONAL
+    ) -> None:
         """Take up the model of a run directory. Raises DataError where there is none."""
-        self.take_up(Model.read(folder / FOLDER, channels))
+        self.take_up(Model.read(folder / FOLDER, channels, options))
         self._folder = folder / FOLDER
         if self.config.log_decisions:
             self._decisions = DecisionLog(self._folder)
@@ -98,6 +116,7 @@ class Dcaf:
         """Decide by this model from now on."""
         self._model = model
         self._cost_J = model.actions.cpu_ms
+        self._cost_RJ = resources.costs(model.actions, self._names)
         self._count_J = np.zeros(len(model.actions))
         self._window = Window(model.pool(), self._cost_J, self.config.window)
         self._full = len(model.actions) - 1
@@ -155,7 +174,7 @@ class Dcaf:
         np.add.at(self._count_J, was_B, -1)
         np.add.at(self._count_J, now_B, 1)
         wanted = model.actions.plan(now_B).quota
-        stages = {name: wanted[name] for name in ("preranking", "ranking") if name in wanted}
+        stages = {n: q_B for n, q_B in wanted.items() if after_preranking(n) and n != "reranking"}
         note = {
             **plan.note,
             "action": torch.from_numpy(now_B),
@@ -182,9 +201,17 @@ class Dcaf:
         if expected_ms > 0:
             ratio = min(4.0, max(0.25, spent_ms / expected_ms))
             self._correction += weight * (ratio - self._correction)
+        if len(action_B):
+            took_R = self._cost_RJ[:, action_B].mean(axis=1) * self._corrections
+            self._took_R += weight * (took_R - self._took_R)
         if self._decisions is not None:
             power = self.controller.power
-            shared = {"price": self.price, "max_power": power, "spent_ms": spent_ms}
+            shared = {
+                "price": self.price,
+                "prices": dict(zip(self._names, self.price_R.tolist(), strict=True)),
+                "max_power": power,
+                "spent_ms": spent_ms,
+            }
             self._decisions.add(rows(trace, model.actions, model.version, shared))
 
     def steer(self, status: Status) -> None:
@@ -195,17 +222,21 @@ class Dcaf:
         """What operators want to see."""
         mix = self._count_J / max(1.0, float(self._count_J.sum()))
         costs = self._cost_J.tolist() if self._model else []
+        budget_R = np.where(np.isfinite(self._budget_R), self._budget_R, 0.0).tolist()
         return {
             "price": self.price,
             "price_held": float(self.held),
             "max_power": self.controller.power,
             "control_error": self.controller.error,
             "requests_per_s": self._rate.per_s,
-            "budget_ms": self._budget_ms if np.isfinite(self._budget_ms) else 0.0,
+            "budget_ms": budget_R[0],
             "spent_ms": self._spent_ms,
             "cost_correction": self._correction,
             "slate_value": self._value,
             "revised": float(self._revised),
+            "prices": dict(zip(self._names, self.price_R.tolist(), strict=True)),
+            "budgets": dict(zip(self._names, budget_R, strict=True)),
+            "spent": dict(zip(self._names, self._took_R.tolist(), strict=True)),
             "mix": {f"{j}": float(share) for j, share in enumerate(mix)},
             "cost_ms": {f"{j}": cost for j, cost in enumerate(costs)},
         }
@@ -227,39 +258,42 @@ class Dcaf:
         had_BJ = np.isfinite(gain_BJ)
         first_B = np.argmax(had_BJ, axis=1)
         base_B1 = np.take_along_axis(gain_BJ, first_B[:, None], axis=1)
-        # costs are relative to the first one's too, but that moves all of a request's alike
-        over_BJ = self._cost_J[None] - self._cost_J[first_B][:, None]
+        # tolls are relative to the first one's too, but that moves all of a request's alike
+        toll_J = self.price_R @ self._cost_RJ
+        over_BJ = toll_J[None] - toll_J[first_B][:, None]
         more_BJ = np.where(had_BJ, gain_BJ - np.nan_to_num(base_B1), np.nan)
-        choice_B = knapsack.choose(more_BJ, np.maximum(over_BJ, 0.0), self.price)
+        choice_B = knapsack.choose(more_BJ, over_BJ, 1.0)
         return np.where(choice_B < 0, first_B, choice_B)
 
     def _allowed(self) -> Array:  # (J,) bool
-        cost_J, power = self._cost_J, self.controller.power
-        allowed_J = cost_J <= cost_J[0] + power * (cost_J[-1] - cost_J[0]) + 1e-9
+        """By MaxPower, along every budget that is time of this machine; the cheapest always."""
+        power, allowed_J = self.controller.power, np.ones(len(self._cost_J), bool)
+        for name, cost_J in zip(self._names, self._cost_RJ, strict=True):
+            if name in resources.MEASURED:
+                most = cost_J[0] + power * (float(cost_J.max()) - cost_J[0])
+                allowed_J &= cost_J <= most + 1e-9
         allowed_J[0] = True
         return allowed_J
+
+    @property
+    def _corrections(self) -> Array:  # (R,)
+        """How many times what was profiled is really taken; what is counted is exact."""
+        measured_R = np.array([name in resources.MEASURED for name in self._names])
+        return np.where(measured_R, self._correction, 1.0)
 
     def _refresh(self, time_ms: int) -> None:
         now_s = self._clock()
         if 0 <= now_s - self._solved_s < self.config.refresh_s:
             return
         self._solved_s = now_s
-        held = self._held_price()
-        self.held = held is not None
+        held_R = None if self._folder is None else held_prices(self._folder, self._names)
+        self.held = held_R is not None
         share = budget_share(self.config.budget_by_day, time_ms)
         rate = self._rate.per_s
-        budget_ms = self.config.budget_ms * share / rate if rate > 0 else np.inf
-        self._budget_ms = budget_ms
-        corrected = budget_ms / self._correction
-        self.price = self._window.price(corrected, self._allowed()) if held is None else held
-
-    def _held_price(self) -> float | None:
-        """The price an operator wrote down, if any; what cannot be read counts as none."""
-        if self._folder is None:
-            return None
-        try:
-            price = orjson.loads((self._folder / PRICE).read_bytes())["price"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        usable = isinstance(price, int | float) and np.isfinite(price) and price >= 0
-        return float(price) if usable else None
+        second_R = np.array([self.config.budget_ms, *self.config.budgets.values()])
+        self._budget_R = second_R * share / rate if rate > 0 else np.full_like(second_R, np.inf)
+        if held_R is not None:
+            self.price_R = held_R
+            return
+        aim_R = self._budget_R / self._corrections
+        self.price_R = self._window.prices(self._cost_RJ, aim_R, self._allowed(), self.price_R)

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from ...data import Requests
 from ...stages import Plan, Trace
-from ..actions import Actions
+from ..actions import OPTIONAL, Actions
 from ..model import ACTIONS, FOLDER
 from ..quotas import Quotas
 
@@ -42,10 +42,12 @@ class Random:
         self._random = random.Random(config.seed)
         self._actions: Actions | None = None
 
-    def restore(self, folder: Path, channels: Collection[str]) -> None:
+    def restore(
+        self, folder: Path, channels: Collection[str], options: Collection[str] = OPTIONAL
+    ) -> None:
         """Take up the profiled plans. Raises DataError where there are none."""
         actions = Actions.read(folder / FOLDER / ACTIONS)
-        actions.check(channels)
+        actions.check(channels, options)
         self._actions = actions
 
     def plan(self, requests: Requests) -> Plan:
