@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.ops.graph_insert import insert
-from headrace.ops.graph_search import Effort, Graph, Level, search
+from headrace.ops.graph import Graph, Level
+from headrace.ops.graph_search import Effort, search
 
 LINKS, WIDE = 4, 10_000
 
