@@ -14,7 +14,7 @@ bring items of its own, near which it expects good ones (seeds).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -164,24 +164,21 @@ class State:
         self.desk = kernels.Desk(*(np.empty(0, np.int64) for _ in range(8)))
         self.spent_s = np.zeros(3)
 
-    def entries(
-        self, seeds: tuple[Array, Array] | None
-    ) -> Generator[tuple[int, Array, Array]]:
+    def entries(self, seeds: tuple[Array, Array] | None) -> list[tuple[int, Array, Array]]:
         """The levels, the coarsest first, each with what it is entered at: offsets and items."""
-        size, last = len(self.walk.going_B), len(self.graph.levels) - 1
+        size, levels = len(self.walk.going_B), self.graph.levels
         if seeds is not None and len(seeds[0]) != size + 1:
             raise ValueError(f"seeds have {len(seeds[0]) - 1} rows, want {size}")
         if not (size and self.walk.best_BK.shape[1]):
-            return
-        for at in range(last, -1, -1):
-            offsets, item_S = np.zeros(size + 1, np.int64), _NONE
-            if at == last:
-                nodes = self.graph.levels[last].nodes
-                offsets, item_S = len(nodes) * np.arange(size + 1), np.tile(nodes.astype(int), size)
-            elif at == 0 and seeds is not None:
-                offsets, item_S = (np.asarray(x, np.int64) for x in seeds)
-            self._make_room(at, len(item_S))
-            yield at, offsets, item_S
+            return []
+        nothing = np.zeros(size + 1, np.int64), np.zeros(0, np.int64)
+        entries = [(at, *nothing) for at in range(len(levels))]
+        if seeds is not None:
+            entries[0] = 0, *(np.asarray(x, np.int64) for x in seeds)
+        nodes = levels[-1].nodes.astype(np.int64)
+        entries[-1] = len(levels) - 1, len(nodes) * np.arange(size + 1), np.tile(nodes, size)
+        self._make_room(max(len(item_S) for _, _, item_S in entries))
+        return entries[::-1]
 
     def hops(self, level: int) -> int:
         """Times that a level is expanded; none where it was scored whole."""
@@ -233,24 +230,22 @@ class State:
         spent = Spent(*self.spent_s.tolist())
         return Found(item, score_bits.view(np.float32), offsets, walk.num_scored_B, spent)
 
-    def _make_room(self, level: int, entered: int) -> None:
-        """For what a hop of a level may find, of requests together and of one alone."""
+    def _make_room(self, entered: int) -> None:
+        """For what a hop may find, of requests together and of one alone."""
         size, front = len(self.walk.going_B), self.walk.front_BF.shape[1]
-        width = self.graph.levels[level].neighbours.shape[1]
+        width = max(level.neighbours.shape[1] for level in self.graph.levels)
         every = max(entered, size * min(front * width, self.graph.num_items))
-        if every > len(self.desk.fresh_X):
-            one = every + max(front, self.walk.best_BK.shape[1])
-            self.desk = kernels.Desk(
-                np.empty(every, np.int32),
-                np.zeros(size + 1, np.int64),
-                np.empty(every, np.int32),
-                np.empty(every, np.int64),
-                np.zeros(size + 1, np.int64),
-                *(np.empty(one, np.int64) for _ in range(3)),
-            )
-
-
-_NONE = np.empty(0, np.int64)
+        pool = every + max(front, self.walk.best_BK.shape[1])
+        self.desk = kernels.Desk(
+            np.empty(every, np.int32),
+            np.zeros(size + 1, np.int64),
+            np.empty(every, np.int32),
+            np.empty(every, np.int64),
+            np.zeros(size + 1, np.int64),
+            np.empty(every, np.int64),
+            np.empty(pool, np.int64),
+            np.empty(pool, np.int64),
+        )
 
 
 def _shown(

@@ -227,7 +227,7 @@ class AttentionScorer(SplitModule[Attending]):
         low = row_IX.dtype == torch.bfloat16
         table_IX = row_IX.view(torch.uint16).numpy() if low else row_IX.numpy()
         bonus, width, threads = bonus_I.numpy(), self._parts[0], torch.get_num_threads()
-        return lambda item_N: attention_score.score(unit, table_IX, bonus, item_N, width, threads)
+        return attention_score.Scorer(unit, table_IX, bonus, width, threads)
 
     def _users(
         self,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .. import config
 from ..data import Ragged, Requests
-from ..ops import graph_search, ragged
+from ..ops import attention_score, graph_search, graph_walk, ragged
 from ..ops.graph_search import Effort, Found
 from ..training.torch_state import threads
 from ._found import best, interleaved, joined
@@ -234,17 +234,17 @@ class Searchable:
         scale_B: Array,
         seeds: Ragged | None,
     ) -> Found:
-        return graph_search.search(
-            self.graph.graph,
-            _by_row(asked),
-            len(asked),
-            most,
-            effort,
-            allowed=self._allowed_bits,
-            exclude=_arrays(exclude),
-            scale_B=scale_B,
-            seeds=_arrays(seeds),
-        )
+        graph = self.graph.graph
+        fast = [scores for scores in asked if isinstance(scores, attention_score.Scorer)]
+        given = {
+            "allowed": self._allowed_bits,
+            "exclude": _arrays(exclude),
+            "scale_B": scale_B,
+            "seeds": _arrays(seeds),
+        }
+        if len(fast) == len(asked):
+            return joined(graph_walk.search(graph, fast, most, effort, **given))
+        return graph_search.search(graph, _by_row(asked), len(asked), most, effort, **given)
 
     def _direct(self, scores: Scores, most: int, exclude_X: Tensor | None) -> Found:
         """The best of the items that a request allows, all of them scored."""
