@@ -53,7 +53,7 @@ def _walk(state: State, scorer: Scorer, seeds: Rows | None) -> None:
     """Walk all levels, with as many threads as the scorer may have."""
     unit, items, effort = scorer.unit, scorer.items, state.effort
     entries, desk = state.entries(seeds), state.desk
-    board, ticks_3 = np.zeros(kernels.BOARD, np.int64), np.zeros(3, np.int64)
+    board, ticks_3 = kernels.board_for(len(desk.fresh_X)), np.zeros(3, np.int64)
 
     def help_out() -> None:
         kernels.help_out(unit, items, desk.fresh_X, desk.bits_X.view(np.float32), board)

@@ -1,8 +1,10 @@
 """The kernels of ``graph_walk.py``: a level walked in one call, by one thread that others help.
 
 The threads share a ``board`` of numbers. Items to be scored are cut into tiles, which all hops of a
-request count on; whoever is free takes the next. The one that walks waits for no more than the tile
-that another is at: helpers that come late, or never, are not missed.
+request count on; whoever is free takes the next. Helpers that come late, or never, are not missed:
+the one that walks scores a tile itself if another holds it for long, as one that the system has
+taken off its core does. A helper keeps its scores to itself until it has the tile's owner changed,
+which only one of the two can.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from .attention_score_kernels import TILE, Catalogue, Room, Unit, room_for, scor
 from .graph_search_kernels import Desk, Walk, absorb, descend, expand, plant
 
 Array = NDArray[Any]
-BOARD = 32  # numbers of a board
-_NEXT, _DONE, _END, _BASE, _COUNT, _ROWS, _OVER = 0, 8, 16, 17, 18, 19, 24
-_HALF = 10 * TILE  # fewer items than this are cut into half tiles
+_NEXT, _END, _BASE, _COUNT, _ROWS, _OVER, _OWNERS = 0, 8, 9, 10, 11, 16, 24  # places on a board
+_SCORED, _HELD = -1, -2  # instead of a tile's number, which says that its scores are wanted
+LEAST = TILE // 2  # rows of a tile
+_FEW = 10 * TILE  # items: fewer are cut into the least tiles
 _PATIENCE = 100_000  # looks at the board without work, less than a millisecond: then a helper goes
+_WAIT = 5_000  # looks at a tile that another holds, some microseconds
 
 
 @njit(cache=True, nogil=True)
@@ -79,14 +83,8 @@ def _score_and_absorb(
     visited = atomics.ticks()
     count = desk.fresh_offsets[1]
     if count:
-        rows = TILE if count >= _HALF else TILE // 2
-        base = board[_END]
-        end = base + (count + rows - 1) // rows
-        board[_BASE], board[_COUNT], board[_ROWS] = base, count, rows
-        atomics.store(board, _END, end)
-        _take_tiles(unit, items, room, desk.fresh_X, desk.bits_X.view(np.float32), board)
-        while atomics.load(board, _DONE) < end:
-            pass
+        score_X = desk.bits_X.view(np.float32)
+        _score(unit, items, room, desk.fresh_X, count, score_X, board)
     scored = atomics.ticks()
     absorb(walk, desk, level, add, stop)
     ended = atomics.ticks()
@@ -97,31 +95,76 @@ def _score_and_absorb(
 
 
 @njit(cache=True, nogil=True)
-def _take_tiles(
-    unit: Unit, items: Catalogue, room: Room, item_X: Array, score_X: Array, board: Array
-) -> int:
-    """Score tiles while there are any; how many."""
-    done = 0
+def _score(
+    unit: Unit,
+    items: Catalogue,
+    room: Room,
+    item_X: Array,
+    count: int,
+    score_X: Array,
+    board: Array,
+) -> None:
+    """Score the first ``count`` items, together with who helps."""
+    rows, base = TILE if count >= _FEW else LEAST, board[_END]
+    end = base + (count + rows - 1) // rows
+    for tile in range(base, end):
+        board[_OWNERS + tile - base] = tile
+    atomics.store(board, _BASE, base)
+    atomics.store(board, _COUNT, count)
+    atomics.store(board, _ROWS, rows)
+    atomics.store(board, _END, end)
     while True:
         tile = atomics.load(board, _NEXT)
-        if tile >= atomics.load(board, _END):
-            return done
+        if tile >= end:
+            break
         if atomics.swap(board, _NEXT, tile, tile + 1):
-            count, rows = board[_COUNT], board[_ROWS]
-            start = (tile - board[_BASE]) * rows
-            stop = min(start + rows, count)
-            near = min(stop + rows, count), min(stop + 2 * rows, count)
-            score_tile(unit, items, room, item_X, (start, stop), near, score_X)
-            atomics.add(board, _DONE, 1)
-            done += 1
+            atomics.store(board, _OWNERS + tile - base, _SCORED)
+            span, near = _spans(tile - base, rows, count)
+            score_tile(unit, items, room, item_X, span, near, score_X)
+    for tile in range(base, end):
+        at, looks = _OWNERS + tile - base, 0
+        while atomics.load(board, at) != _SCORED:
+            looks += 1
+            if looks >= _WAIT and atomics.swap(board, at, tile, _SCORED):
+                span, _ = _spans(tile - base, rows, count)
+                score_tile(unit, items, room, item_X, span, (0, 0), score_X)
+
+
+@njit(cache=True, nogil=True)
+def _spans(tile: int, rows: int, count: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The items of a tile, and those that whoever takes it may be at next."""
+    start = tile * rows
+    stop = min(start + rows, count)
+    return (start, stop), (min(stop + rows, count), min(stop + 2 * rows, count))
 
 
 @njit(cache=True, nogil=True)
 def help_out(unit: Unit, items: Catalogue, item_X: Array, score_X: Array, board: Array) -> None:
     """Score tiles until the walk is over."""
     room, idle = room_for(unit, items), 0
+    own_X, own_score_X = np.empty(2 * TILE, np.int32), np.empty(TILE, np.float32)
     while idle < _PATIENCE and not atomics.load(board, _OVER):
-        idle = 0 if _take_tiles(unit, items, room, item_X, score_X, board) else idle + 1
+        end, tile = atomics.load(board, _END), atomics.load(board, _NEXT)
+        base, count = atomics.load(board, _BASE), atomics.load(board, _COUNT)
+        rows = atomics.load(board, _ROWS)
+        idle += 1
+        if tile >= end or atomics.load(board, _END) != end:
+            continue  # nothing to do, or numbers of different hops
+        if atomics.swap(board, _NEXT, tile, tile + 1):
+            idle, at = 0, _OWNERS + tile - base
+            (start, stop), (then, last) = _spans(tile - base, rows, count)
+            size, more = stop - start, last - then
+            own_X[:size], own_X[size : size + more] = item_X[start:stop], item_X[then:last]
+            score_tile(unit, items, room, own_X, (0, size), (size, size + more), own_score_X)
+            if atomics.swap(board, at, tile, _HELD):
+                score_X[start:stop] = own_score_X[:size]
+                atomics.store(board, at, _SCORED)
+
+
+@njit(cache=True, nogil=True)
+def board_for(num_items: int) -> Array:
+    """A board for hops of up to so many items."""
+    return np.zeros(_OWNERS + (num_items + LEAST - 1) // LEAST, np.int64)
 
 
 @njit(cache=True, nogil=True)
