@@ -1,7 +1,6 @@
 """The walk in compiled calls against the search that asks Python for scores."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
@@ -107,21 +106,8 @@ def test_a_helper_that_never_delivers_is_not_waited_for(monkeypatch):
     check_same(graph_walk.search(graph, [scorer(case, 2)], 200, effort), want)
 
 
-def test_a_helper_that_fails_is_heard_of(monkeypatch):
-    def fail(*_):
-        raise RuntimeError("no help")
-
-    monkeypatch.setattr(kernels, "help_out", fail)
-    monkeypatch.setattr(graph_walk, "_CORES", 2)
-    graph, case, effort = large()
-    with pytest.raises(RuntimeError, match="no help"):
-        graph_walk.search(graph, [scorer(case, 2)], 200, effort)
-
-
 def test_it_says_where_the_time_went():
     graph, case, effort = large()
     spent = graph_walk.search(graph, [scorer(case)], 200, effort)[0].spent
     assert spent.scoring_s > 0
     assert min(spent.expansion_s, spent.selection_s) >= 0
-
-

@@ -100,7 +100,9 @@ def score(
     ask_for_rows(items, item_N, first, min(first + TILE, last))
     for start in range(first, last, TILE):
         stop = min(start + TILE, last)
-        score_tile(unit, items, room, item_N, (start, stop), (stop, min(stop + TILE, last)), score_N)
+        score_tile(
+            unit, items, room, item_N, (start, stop), (stop, min(stop + TILE, last)), score_N
+        )
 
 
 @njit(cache=True, nogil=True)

@@ -105,9 +105,7 @@ def expand(walk: Walk, desk: Desk, neighbours: Array, row_of_I: Array) -> int:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _visit(
-    walk: Walk, desk: Desk, b: int, item_S: Array, num: tuple[int, int]
-) -> tuple[int, int]:
+def _visit(walk: Walk, desk: Desk, b: int, item_S: Array, num: tuple[int, int]) -> tuple[int, int]:
     """Visit nodes of a request: after ``num`` others, to be scored and known already."""
     num_fresh, num_known = num
     visited_W, scored_W = walk.visited_BW[b], walk.scored_BW[b]

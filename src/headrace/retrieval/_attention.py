@@ -32,6 +32,8 @@ from ._lifetime import Groups, Lifelong, LifelongConfig
 from ._recent import Keys, Recent
 from ._split import Scores, SplitModule
 
+SIGHT = 4.0  # how much what the net sees of items counts in their distance
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -154,6 +156,18 @@ class AttentionScorer(SplitModule[Attending]):
 
     def vectors(self, item_M: Tensor) -> Tensor:
         return self.towers.encode(self.embed, item_M).vector
+
+    def places(self, vector_MV: Tensor) -> Tensor:
+        """So that distances are those of vectors and, ``SIGHT`` times, halves of the first layer.
+
+        What the net can tell apart lies apart; the squared lengths of all halves' weights count as
+        one, as a vector's do.
+        """
+        if not self.config.hidden:
+            return vector_MV
+        weight = self.item.weight.detach()
+        weight = weight * (SIGHT * self.config.dim**0.5 / weight.norm().clamp(min=1e-12))
+        return vector_MV @ torch.linalg.cholesky(torch.eye(self.config.dim) + weight.T @ weight)
 
     def rows(self, vector_MV: Tensor) -> Tensor:
         """Half of the first layer, queries of both attentions, and the vector itself."""

@@ -31,7 +31,7 @@ Precision = Literal["fp32", "bf16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CHUNK = 8192  # items scored at a time where many are
 FEW = 0.01  # share of the items up to which those that a request allows are scored directly
-HEIGHT = 1.0  # width of the bonus among item vectors, see ``Searchable.of``
+HEIGHT = 1.0  # width of the bonus among the places of items, see ``Searchable.of``
 
 
 class EffortConfig(config.Config):
@@ -92,8 +92,8 @@ class Searchable:
         """
         vector_IV, row_IX = item_part(scorer, torch.arange(len(available_I)), DTYPES[precision])
         bonus_I = torch.zeros(len(available_I)) if bonus_I is None else bonus_I
-        height_I = _heights(vector_IV, bonus_I)
-        linked = graph.build(placed(vector_IV, height_I))
+        height_I = _heights(scorer.places(vector_IV), bonus_I)
+        linked = graph.build(placed(scorer, vector_IV, height_I), (vector_IV, height_I))
         return cls(scorer, linked, vector_IV, row_IX, bonus_I, height_I, available_I)
 
     @torch.inference_mode()
@@ -150,9 +150,11 @@ class Searchable:
         """Make the user part; what is returned scores items, ``(row_N, item_N) -> score_N``."""
         return _by_row(self._asked(requests))
 
+    @torch.inference_mode()
     def relinked(self, graph: ItemGraph.Config) -> Searchable:
         """The same under another graph."""
-        return replace(self, graph=graph.build(placed(self.vector_IV, self.height_I)))
+        place_ID = placed(self.scorer, self.vector_IV, self.height_I)
+        return replace(self, graph=graph.build(place_ID, (self.vector_IV, self.height_I)))
 
     @torch.inference_mode()
     def grown(self, available_I: Tensor) -> Searchable:
@@ -168,7 +170,9 @@ class Searchable:
         )
         return replace(
             self,
-            graph=self.graph.insert(placed(vector_IV, height_I), fresh),
+            graph=self.graph.insert(
+                placed(self.scorer, vector_IV, height_I), fresh, (vector_IV, height_I)
+            ),
             vector_IV=vector_IV,
             row_IX=torch.cat([self.row_IX, row_MX]),
             bonus_I=bonus_I,
@@ -280,18 +284,19 @@ def _row(exclude: Ragged | None, b: int) -> Tensor | None:
     return None if exclude is None else exclude[b]
 
 
-def placed(vector_IV: Tensor, height_I: Tensor) -> Tensor:  # (I, V or V + 1)
-    """Where items are linked: vectors and, unless all are at 0, their height."""
+def placed(scorer: Split[Any], vector_IV: Tensor, height_I: Tensor) -> Tensor:  # (I, P or P + 1)
+    """Where items are linked: their places and, unless all are at 0, their height."""
+    place_IP = scorer.places(vector_IV)
     if not bool(height_I.any()):
-        return vector_IV
-    return torch.cat([vector_IV, height_I.unsqueeze(1)], dim=1)
+        return place_IP.contiguous()
+    return torch.cat([place_IP, height_I.unsqueeze(1)], dim=1)
 
 
-def _heights(vector_IV: Tensor, bonus_I: Tensor) -> Tensor:  # (I,)
-    """The bonus, as wide as ``HEIGHT`` of the vectors' spread in all their coordinates."""
+def _heights(place_IP: Tensor, bonus_I: Tensor) -> Tensor:  # (I,)
+    """The bonus, as wide as ``HEIGHT`` of the places' spread in all their coordinates."""
     if len(bonus_I) < 2 or bool((bonus_I == bonus_I[0]).all()):
         return torch.zeros(len(bonus_I))
-    spread = vector_IV.var(0).sum().sqrt()
+    spread = place_IP.var(0).sum().sqrt()
     return HEIGHT * spread * (bonus_I - bonus_I.mean()) / bonus_I.std()
 
 
