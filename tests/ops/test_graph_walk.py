@@ -4,13 +4,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
-from tests.ops.test_attention_score import Case
-from tests.ops.test_graph_search import efforts, random_graph
 
 from headrace.ops import atomics, graph_search, graph_walk
 from headrace.ops import graph_walk_kernels as kernels
 from headrace.ops.attention_score import Scorer
 from headrace.ops.graph_search import Effort
+from tests.ops.test_attention_score import Case
+from tests.ops.test_graph_search import efforts, random_graph
 
 
 def scorer(case, threads=1):

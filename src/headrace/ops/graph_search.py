@@ -158,7 +158,8 @@ class State:
             np.empty((num_rows, int(limit_LB.max(initial=0))), np.int64),
             np.zeros(num_rows, np.int64),
             np.full((num_rows, best), NOTHING, np.int64),
-            *(np.zeros(num_rows, np.int64) for _ in range(2)),
+            np.zeros(num_rows, np.int64),
+            np.zeros(num_rows, np.int64),
             np.ones(num_rows, np.bool_),
         )
         self.desk = kernels.Desk(*(np.empty(0, np.int64) for _ in range(8)))
@@ -171,10 +172,10 @@ class State:
             raise ValueError(f"seeds have {len(seeds[0]) - 1} rows, want {size}")
         if not (size and self.walk.best_BK.shape[1]):
             return []
-        nothing = np.zeros(size + 1, np.int64), np.zeros(0, np.int64)
+        nothing: tuple[Array, Array] = np.zeros(size + 1, np.int64), np.zeros(0, np.int64)
         entries = [(at, *nothing) for at in range(len(levels))]
         if seeds is not None:
-            entries[0] = 0, *(np.asarray(x, np.int64) for x in seeds)
+            entries[0] = 0, np.asarray(seeds[0], np.int64), np.asarray(seeds[1], np.int64)
         nodes = levels[-1].nodes.astype(np.int64)
         entries[-1] = len(levels) - 1, len(nodes) * np.arange(size + 1), np.tile(nodes, size)
         self._make_room(max(len(item_S) for _, _, item_S in entries))

@@ -1,5 +1,6 @@
-"""The search of ``graph_search.py`` under the scorer of ``attention_score.py``, without Python
-between the hops: one call of a kernel a level, the scoring shared out among threads.
+"""The search of ``graph_search.py`` under the scorer of ``attention_score.py``, compiled.
+
+No Python runs between hops: one call of a kernel a level, the scoring shared out among threads.
 
 It finds what ``graph_search.search`` finds, score by score. A thread costs less than Python would
 between two hops, so that a request's hops, some hundred items each, are worth sharing.
@@ -60,7 +61,7 @@ def _walk(state: State, scorer: Scorer, seeds: Rows | None) -> None:
 
     begun = time.perf_counter()
     with beside(help_out, min(scorer.threads, _CORES) - 1, lambda: kernels.end(board)):
-        for level, *entry in entries:
+        for level, offsets, item_S in entries:
             links = state.graph.levels[level]
             kernels.walk_level(
                 unit,
@@ -70,7 +71,7 @@ def _walk(state: State, scorer: Scorer, seeds: Rows | None) -> None:
                 board,
                 level,
                 (links.neighbours, links.row_of),
-                tuple(entry),
+                (offsets, item_S),
                 state.hops(level),
                 effort.rule == "paper",
                 effort.stop,

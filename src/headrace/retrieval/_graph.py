@@ -18,8 +18,8 @@ from torch import Tensor
 
 from .. import config
 from ..errors import BundleError, DataError
-from ..ops.graph_insert import insert
 from ..ops.graph import Graph, Level
+from ..ops.graph_insert import insert
 
 faiss: Any = faiss_module  # its stubs lack what SWIG adds at run time
 FEWEST = 256  # nodes of a coarse level: fewer would save no time worth having

@@ -14,10 +14,8 @@ from typing import Any, Literal, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from .. import config
 from ..data import Ragged, Requests
 from ..ops import attention_score, graph_search, graph_walk, ragged
 from ..ops.graph_search import Effort, Found
@@ -32,30 +30,6 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 CHUNK = 8192  # items scored at a time where many are
 FEW = 0.01  # share of the items up to which those that a request allows are scored directly
 HEIGHT = 1.0  # width of the bonus among the places of items, see ``Searchable.of``
-
-
-class EffortConfig(config.Config):
-    """What a search may cost, on the finest level of the graph first."""
-
-    width: tuple[int, ...] = (400, 200, 100)
-    """Items kept in view (ef); a graph with more levels goes on with the last number."""
-    hops: tuple[int, ...] = (3, 1, 1)
-    """Times that those in view are expanded (T)."""
-    rule: Literal["paper", "served"] = "paper"
-    """paper: keep the best of a level, expand the new among them. served: the best of the new."""
-    stop: float = Field(default=0.0, ge=0, le=1)
-    """Leave a level after a hop that renewed less than this share of what is in view."""
-
-    @model_validator(mode="after")
-    def _positive(self) -> EffortConfig:
-        for name, numbers in (("width", self.width), ("hops", self.hops)):
-            if not numbers or min(numbers) < 1:
-                raise ValueError(f"{name}: want positive numbers, one a level, got {numbers}")
-        return self
-
-    def effort(self) -> Effort:
-        """As the search takes it."""
-        return Effort(self.width, self.hops, self.rule, self.stop)
 
 
 @final
@@ -238,17 +212,18 @@ class Searchable:
         scale_B: Array,
         seeds: Ragged | None,
     ) -> Found:
-        graph = self.graph.graph
+        graph, rows = self.graph.graph, len(asked)
+        search = partial(graph_search.search, graph, _by_row(asked), rows, most, effort)
         fast = [scores for scores in asked if isinstance(scores, attention_score.Scorer)]
-        given = {
-            "allowed": self._allowed_bits,
-            "exclude": _arrays(exclude),
-            "scale_B": scale_B,
-            "seeds": _arrays(seeds),
-        }
-        if len(fast) == len(asked):
-            return joined(graph_walk.search(graph, fast, most, effort, **given))
-        return graph_search.search(graph, _by_row(asked), len(asked), most, effort, **given)
+        if len(fast) == rows:
+            search = partial(graph_walk.search, graph, fast, most, effort)
+        found = search(
+            allowed=self._allowed_bits,
+            exclude=_arrays(exclude),
+            scale_B=scale_B,
+            seeds=_arrays(seeds),
+        )
+        return found if isinstance(found, Found) else joined(found)
 
     def _direct(self, scores: Scores, most: int, exclude_X: Tensor | None) -> Found:
         """The best of the items that a request allows, all of them scored."""

@@ -50,7 +50,7 @@ class Split(Protocol[U]):
         ...
 
     def places(self, vector_MV: Tensor) -> Tensor:  # (M, P)
-        """Where items lie for the graph, which links what is near: as the cross tells them apart."""
+        """Where the graph has items, which links what is near: as the cross tells them apart."""
         ...
 
     def rows(self, vector_MV: Tensor) -> Tensor:  # (M, X)

@@ -21,6 +21,7 @@ from ..samples import Samples
 from ..training import Trainer, Training
 from ._attention import AttentionScorer
 from ._base import Channel
+from ._effort import EffortConfig
 from ._found import interleaved, joined
 from ._graph import ItemGraph
 from ._judge import Judge
@@ -28,7 +29,7 @@ from ._kept import kept, taken_up
 from ._objective import Adversary, Negatives, Objective
 from ._positives import Popularity, log_popularity, positive_counts, union
 from ._ranker import RankerScorer
-from ._searched import EffortConfig, Precision, Searchable, newest
+from ._searched import Precision, Searchable, newest
 from ._split import SplitModule
 
 
