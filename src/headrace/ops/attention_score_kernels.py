@@ -14,6 +14,7 @@ from .row_attention import attend_one
 from .tiles import add_product
 
 Array = NDArray[Any]
+Span = tuple[int, int]  # from and to
 TILE = 48  # rows; a multiple of six, the rows of ``tiles``
 _SUM = {"contract", "reassoc"}
 _TOP = {"nnan", "nsz", "reassoc"}
@@ -107,13 +108,7 @@ def score(
 
 @njit(cache=True, nogil=True)
 def score_tile(
-    unit: Unit,
-    items: Catalogue,
-    room: Room,
-    item_N: Array,
-    tile: tuple[int, int],
-    then: tuple[int, int],
-    score_N: Array,
+    unit: Unit, items: Catalogue, room: Room, item_N: Array, tile: Span, then: Span, score_N: Array
 ) -> None:
     """Score the items of a tile, and meanwhile ask for the rows of another."""
     (start, stop), (then_start, then_stop) = tile, then
