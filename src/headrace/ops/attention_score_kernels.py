@@ -96,47 +96,46 @@ def room_for(unit: Unit, items: Catalogue) -> Room:
 def score(
     unit: Unit, items: Catalogue, item_N: Array, first: int, last: int, score_N: Array
 ) -> None:
-    """Score the items from ``first`` to ``last``, a tile at a time."""
+    """Score the items from ``first`` to ``last``."""
     room = room_for(unit, items)
     ask_for_rows(items, item_N, first, min(first + TILE, last))
-    for start in range(first, last, TILE):
-        stop = min(start + TILE, last)
-        score_tile(
-            unit, items, room, item_N, (start, stop), (stop, min(stop + TILE, last)), score_N
-        )
+    score_span(unit, items, room, item_N, (first, last), (last, last), score_N)
 
 
 @njit(cache=True, nogil=True)
-def score_tile(
-    unit: Unit, items: Catalogue, room: Room, item_N: Array, tile: Span, then: Span, score_N: Array
+def score_span(
+    unit: Unit, items: Catalogue, room: Room, item_N: Array, span: Span, then: Span, score_N: Array
 ) -> None:
-    """Score the items of a tile, and meanwhile ask for the rows of another."""
-    (start, stop), (then_start, then_stop) = tile, then
-    third = (then_stop - then_start + 2) // 3
+    """Score items, a tile at a time, while the rows of the next one are on their way.
+
+    ``then`` are those after the last tile.
+    """
     heads, depth, keys = unit.key_AQL.shape
-    rows, across = stop - start, items.bits_IX.shape[1]
-    row_RX, x_RH = _sheet(room.row, 0, rows, across), _sheet(room.x, 0, rows, len(unit.half_H))
-    query_ARQ = room.query[: heads * rows * depth].reshape(heads, rows, depth)
-    _widen(items.bits_IX, item_N, start, _sheet(room.row.view(np.uint32), 0, rows, across))
-    for n in range(start, stop):
-        score_N[n] = unit.last_shift + items.bonus_I[item_N[n]]
-    _add_products(row_RX, unit.product_V, score_N, start)
-    _part(row_RX, items.width, unit.half_H, x_RH, query_ARQ)
-    ask_for_rows(items, item_N, then_start, min(then_stop, then_start + third))
-    share_RL = _sheet(room.share, 0, rows, keys)
-    for a in range(heads):
-        _fill_rows(share_RL, unit.bias_AL[a])
-        add_product(query_ARQ[a], unit.key_AQL[a], share_RL)
-        _softmax(share_RL, room.total_R)
-        add_product(share_RL, unit.value_ALH[a], x_RH)
-        _add_outer(room.total_R, unit.count_AH[a], x_RH)
-    ask_for_rows(items, item_N, then_start + third, min(then_stop, then_start + 2 * third))
-    if len(unit.lifetime.out_XH):
-        at = items.width + heads * depth
-        _add_lifetime(unit.lifetime, item_N, start, row_RX, at, room.logit_L, room.said, x_RH)
-    ask_for_rows(items, item_N, then_start + 2 * third, then_stop)
-    if len(unit.last):
-        _net(unit, rows, room.x, room.y, score_N, start)
+    across, wide = items.bits_IX.shape[1], room.row.view(np.uint32)
+    for start in range(span[0], span[1], TILE):
+        stop = min(start + TILE, span[1])
+        after = (stop, min(stop + TILE, span[1])) if stop < span[1] else then
+        ask_for_rows(items, item_N, after[0], after[1])
+        rows = stop - start
+        row_RX, x_RH = _sheet(room.row, 0, rows, across), _sheet(room.x, 0, rows, len(unit.half_H))
+        query_ARQ = room.query[: heads * rows * depth].reshape(heads, rows, depth)
+        _widen(items.bits_IX, item_N, start, _sheet(wide, 0, rows, across))
+        for n in range(start, stop):
+            score_N[n] = unit.last_shift + items.bonus_I[item_N[n]]
+        _add_products(row_RX, unit.product_V, score_N, start)
+        _part(row_RX, items.width, unit.half_H, x_RH, query_ARQ)
+        share_RL = _sheet(room.share, 0, rows, keys)
+        for a in range(heads):
+            _fill_rows(share_RL, unit.bias_AL[a])
+            add_product(query_ARQ[a], unit.key_AQL[a], share_RL)
+            _softmax(share_RL, room.total_R)
+            add_product(share_RL, unit.value_ALH[a], x_RH)
+            _add_outer(room.total_R, unit.count_AH[a], x_RH)
+        if len(unit.lifetime.out_XH):
+            at = items.width + heads * depth
+            _add_lifetime(unit.lifetime, item_N, start, row_RX, at, room.logit_L, room.said, x_RH)
+        if len(unit.last):
+            _net(unit, rows, room.x, room.y, score_N, start)
 
 
 @njit(cache=True, nogil=True)

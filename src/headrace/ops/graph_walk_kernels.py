@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from . import atomics
-from .attention_score_kernels import TILE, Catalogue, Room, Unit, room_for, score_tile
+from .attention_score_kernels import TILE, Catalogue, Room, Unit, room_for, score_span
 from .graph_search_kernels import Desk, Walk, absorb, descend, expand, plant
 
 Array = NDArray[Any]
@@ -120,14 +120,14 @@ def _score(
         if atomics.swap(board, _NEXT, tile, tile + 1):
             atomics.store(board, _OWNERS + tile - base, _SCORED)
             span, near = _spans(tile - base, rows, count)
-            score_tile(unit, items, room, item_X, span, near, score_X)
+            score_span(unit, items, room, item_X, span, near, score_X)
     for tile in range(base, end):
         at, looks = _OWNERS + tile - base, 0
         while atomics.load(board, at) != _SCORED:
             looks += 1
             if looks >= _WAIT and atomics.swap(board, at, tile, _SCORED):
                 span, _ = _spans(tile - base, rows, count)
-                score_tile(unit, items, room, item_X, span, (0, 0), score_X)
+                score_span(unit, items, room, item_X, span, (0, 0), score_X)
 
 
 @njit(cache=True, nogil=True)
@@ -155,7 +155,7 @@ def help_out(unit: Unit, items: Catalogue, item_X: Array, score_X: Array, board:
             (start, stop), (then, last) = _spans(tile - base, rows, count)
             size, more = stop - start, last - then
             own_X[:size], own_X[size : size + more] = item_X[start:stop], item_X[then:last]
-            score_tile(unit, items, room, own_X, (0, size), (size, size + more), own_score_X)
+            score_span(unit, items, room, own_X, (0, size), (size, size + more), own_score_X)
             if atomics.swap(board, at, tile, _HELD):
                 score_X[start:stop] = own_score_X[:size]
                 atomics.store(board, at, _SCORED)
