@@ -16,6 +16,7 @@ from .tiles import add_product
 Array = NDArray[Any]
 Span = tuple[int, int]  # from and to
 TILE = 48  # rows; a multiple of six, the rows of ``tiles``
+AHEAD = 24  # rows that are asked for before they are needed
 _SUM = {"contract", "reassoc"}
 _TOP = {"nnan", "nsz", "reassoc"}
 
@@ -98,28 +99,22 @@ def score(
 ) -> None:
     """Score the items from ``first`` to ``last``."""
     room = room_for(unit, items)
-    ask_for_rows(items, item_N, first, min(first + TILE, last))
-    score_span(unit, items, room, item_N, (first, last), (last, last), score_N)
+    score_span(unit, items, room, item_N, (first, last), last, score_N)
 
 
 @njit(cache=True, nogil=True)
 def score_span(
-    unit: Unit, items: Catalogue, room: Room, item_N: Array, span: Span, then: Span, score_N: Array
+    unit: Unit, items: Catalogue, room: Room, item_N: Array, span: Span, end: int, score_N: Array
 ) -> None:
-    """Score items, a tile at a time, while the rows of the next one are on their way.
-
-    ``then`` are those after the last tile.
-    """
+    """Score items, a tile at a time; those after it, up to ``end``, are likely to be next."""
     heads, depth, keys = unit.key_AQL.shape
     across, wide = items.bits_IX.shape[1], room.row.view(np.uint32)
     for start in range(span[0], span[1], TILE):
         stop = min(start + TILE, span[1])
-        after = (stop, min(stop + TILE, span[1])) if stop < span[1] else then
-        ask_for_rows(items, item_N, after[0], after[1])
         rows = stop - start
         row_RX, x_RH = _sheet(room.row, 0, rows, across), _sheet(room.x, 0, rows, len(unit.half_H))
         query_ARQ = room.query[: heads * rows * depth].reshape(heads, rows, depth)
-        _widen(items.bits_IX, item_N, start, _sheet(wide, 0, rows, across))
+        _widen(items.bits_IX, item_N, start, end, _sheet(wide, 0, rows, across))
         for n in range(start, stop):
             score_N[n] = unit.last_shift + items.bonus_I[item_N[n]]
         _add_products(row_RX, unit.product_V, score_N, start)
@@ -139,24 +134,19 @@ def score_span(
 
 
 @njit(cache=True, nogil=True)
-def ask_for_rows(items: Catalogue, item_N: Array, first: int, last: int) -> None:
-    """Have the rows of some items brought into the cache."""
-    for n in range(first, last):
-        ask_for(items.bits_IX, item_N[n])
-
-
-@njit(cache=True, nogil=True)
 def _sheet(flat: Array, at: int, rows: int, width: int) -> Array:
     """Part of a flat array as a matrix."""
     return flat[at : at + rows * width].reshape(rows, width)
 
 
 @njit(cache=True, nogil=True)
-def _widen(bits_IX: Array, item_N: Array, first: int, wide_RX: Array) -> None:
+def _widen(bits_IX: Array, item_N: Array, first: int, end: int, wide_RX: Array) -> None:
     """Read the rows of some items as bits of float32, of which some types hold the upper half."""
     shift = np.uint32(32 - 8 * bits_IX.itemsize)
     for r in range(wide_RX.shape[0]):
         item = item_N[first + r]
+        if first + r + AHEAD < end:
+            ask_for(bits_IX, item_N[first + r + AHEAD])
         for x in range(wide_RX.shape[1]):
             wide_RX[r, x] = np.uint32(bits_IX[item, x]) << shift
 

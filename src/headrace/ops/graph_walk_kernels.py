@@ -127,15 +127,15 @@ def _score(
             looks += 1
             if looks >= _WAIT and atomics.swap(board, at, tile, _SCORED):
                 span, _ = _spans(tile - base, rows, count)
-                score_span(unit, items, room, item_X, span, (0, 0), score_X)
+                score_span(unit, items, room, item_X, span, span[1], score_X)
 
 
 @njit(cache=True, nogil=True)
-def _spans(tile: int, rows: int, count: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The items of a tile, and those that whoever takes it may be at next."""
+def _spans(tile: int, rows: int, count: int) -> tuple[tuple[int, int], int]:
+    """The items of a tile, and the end of those that whoever takes it is likely to be at next."""
     start = tile * rows
     stop = min(start + rows, count)
-    return (start, stop), (min(stop + rows, count), min(stop + 2 * rows, count))
+    return (start, stop), min(stop + rows, count)
 
 
 @njit(cache=True, nogil=True)
@@ -152,10 +152,10 @@ def help_out(unit: Unit, items: Catalogue, item_X: Array, score_X: Array, board:
             continue  # nothing to do, or numbers of different hops
         if atomics.swap(board, _NEXT, tile, tile + 1):
             idle, at = 0, _OWNERS + tile - base
-            (start, stop), (then, last) = _spans(tile - base, rows, count)
-            size, more = stop - start, last - then
-            own_X[:size], own_X[size : size + more] = item_X[start:stop], item_X[then:last]
-            score_span(unit, items, room, own_X, (0, size), (size, size + more), own_score_X)
+            (start, stop), last = _spans(tile - base, rows, count)
+            size, both = stop - start, last - start
+            own_X[:both] = item_X[start:last]
+            score_span(unit, items, room, own_X, (0, size), both, own_score_X)
             if atomics.swap(board, at, tile, _HELD):
                 score_X[start:stop] = own_score_X[:size]
                 atomics.store(board, at, _SCORED)
