@@ -22,7 +22,7 @@ from benchmarks._foil_world import EVENTS, GRAPH
 from headrace.data import Ragged, Requests
 from headrace.ops.graph_search import Effort, Found
 from headrace.retrieval._attention import AttentionScorer
-from headrace.retrieval._searched import Searchable, newest
+from headrace.retrieval._searched import Searchable, newest, placed
 from headrace.retrieval._split import Fused, Scores, Split
 
 Array = NDArray[Any]
@@ -128,6 +128,9 @@ class Part(Split[Any]):
     def vectors(self, item_M: Tensor) -> Tensor:
         return self._scorer.vectors(item_M)
 
+    def places(self, vector_MV: Tensor) -> Tensor:
+        return self._scorer.places(vector_MV)
+
     def rows(self, vector_MV: Tensor) -> Tensor:
         return self._scorer.rows(vector_MV)
 
@@ -144,15 +147,15 @@ class Part(Split[Any]):
 
 def first(whole: Searchable, num_items: int) -> Searchable:
     """The first items of a catalogue, linked anew: they are in no order, so any are as good."""
-    vector_IV = whole.vector_IV[:num_items]
+    vector_IV, height_I = whole.vector_IV[:num_items], whole.height_I[:num_items]
     return replace(
         whole,
         scorer=Part(whole),
-        graph=GRAPH.build(vector_IV),
+        graph=GRAPH.build(placed(whole.scorer, vector_IV, height_I), (vector_IV, height_I)),
         vector_IV=vector_IV,
         row_IX=whole.row_IX[:num_items],
         bonus_I=whole.bonus_I[:num_items],
-        height_I=whole.height_I[:num_items],
+        height_I=height_I,
         available_I=whole.available_I[:num_items],
     )
 

@@ -14,7 +14,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from headrace.data import Requests
-from headrace.ops.graph_search import Graph, Score
+from headrace.ops.graph import Graph
+from headrace.ops.graph_search import Score
 from headrace.retrieval._searched import Searchable
 
 Array = NDArray[Any]

@@ -96,11 +96,17 @@ cases = st.builds(
 )
 
 
+def scores(case, items, table=None, threads=1):
+    """By the kernel."""
+    table = case.table if table is None else table
+    return attention_score.Scorer(case.unit(), table, case.bonus, case.width, threads)(items)
+
+
 @given(cases, st.booleans(), st.integers(1, 2))
 def test_scores_equal_the_formula(case, low, threads):
     items = np.random.default_rng(0).permutation(len(case.table)).astype(np.int32)
     table, worth = halved(case.table) if low else (case.table, case.table)
-    got = attention_score.score(case.unit(), table, case.bonus, items, case.width, threads)
+    got = scores(case, items, table, threads)
     want = np.array([case.plain(worth, i) for i in items])
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-4)
 
@@ -112,11 +118,10 @@ def one(*, heads=1, hidden=(40, 20), items=4000):
 
 def test_a_score_does_not_depend_on_what_else_is_asked():
     case, every = one(), np.arange(4000, dtype=np.int32)
-    unit = case.unit()
-    whole = attention_score.score(unit, case.table, case.bonus, every, case.width, 1)
+    whole = scores(case, every)
     for threads, cut in ((2, 4000), (1, 1), (1, 5), (1, 47), (1, 333)):
         some = every[-cut:]
-        got = attention_score.score(unit, case.table, case.bonus, some, case.width, threads)
+        got = scores(case, some, threads=threads)
         assert np.array_equal(got, whole[-cut:])
 
 
@@ -124,7 +129,7 @@ def test_without_net_or_attention():
     items = np.arange(60, dtype=np.int32)
     for hidden in ((), (7, 3)):
         case = one(heads=0, hidden=hidden, items=60)
-        got = attention_score.score(case.unit(), case.table, case.bonus, items, case.width, 1)
+        got = scores(case, items)
         want = [case.plain(case.table, i) for i in items]
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
@@ -132,16 +137,15 @@ def test_without_net_or_attention():
 def test_no_items():
     case = one(items=5)
     none = np.zeros(0, np.int32)
-    got = attention_score.score(case.unit(), case.table, case.bonus, none, case.width, 2)
+    got = scores(case, none, threads=2)
     assert got.shape == (0,)
 
 
 def test_rows_that_are_no_numbers_spoil_no_others():
     case = one(items=50)
     items = np.arange(50, dtype=np.int32)
-    args = case.bonus, items, case.width, 1
-    want = attention_score.score(case.unit(), case.table, *args)
+    want = scores(case, items)
     case.table[13] = np.nan
-    got = attention_score.score(case.unit(), case.table, *args)
+    got = scores(case, items)
     assert np.flatnonzero(~np.isfinite(got)).tolist() == [13]
     assert np.array_equal(np.delete(got, 13), np.delete(want, 13))

@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.ops.graph import Graph, Level
 from headrace.ops.graph_insert import insert
-from headrace.ops.graph_search import Effort, Graph, Level, search
+from headrace.ops.graph_search import Effort, search
 
 LINKS, WIDE = 4, 10_000
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.ops.graph_search import Effort, Graph, Level, pack, search
+from headrace.ops.graph import Graph, Level
+from headrace.ops.graph_search import Effort, pack, search
 
 EVERYTHING = Effort(width=(10_000,), hops=(10_000,))
 

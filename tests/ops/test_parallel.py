@@ -1,9 +1,9 @@
 import os
-from threading import get_ident
+from threading import Event, get_ident
 
 import pytest
 
-from headrace.ops.parallel import each, spread
+from headrace.ops.parallel import beside, each, spread
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -38,3 +38,34 @@ def test_a_fork_has_threads_of_its_own():
         spread(lambda a, z: None, 20, 10, 2)
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_helpers_work_beside_until_they_are_told_to_end():
+    begun, over = Event(), Event()
+
+    def work():
+        begun.set()
+        assert over.wait(10)
+
+    with beside(work, 1, over.set):
+        assert begun.wait(10)
+        assert not over.is_set()
+    assert over.is_set()
+
+
+def test_what_a_helper_raises_is_raised():
+    begun = Event()
+
+    def fail():
+        begun.set()
+        raise RuntimeError("no help")
+
+    with pytest.raises(RuntimeError, match="no help"), beside(fail, 1, lambda: None):
+        assert begun.wait(10)
+
+
+def test_without_helpers_there_is_only_the_end():
+    over = Event()
+    with beside(over.wait, 0, over.set):
+        pass
+    assert over.is_set()

@@ -42,6 +42,9 @@ class Planes(SplitModule):
     def vectors(self, item_M):
         return self.place[item_M]
 
+    def places(self, vector_MV):
+        return vector_MV
+
     def rows(self, vector_MV):
         return vector_MV[:, :0]
 

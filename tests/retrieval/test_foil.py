@@ -7,10 +7,11 @@ from headrace.config import Kinds
 from headrace.errors import BundleError, ConfigError
 from headrace.ops.graph_search import Effort
 from headrace.retrieval._attention import AttentionScorer
+from headrace.retrieval._effort import EffortConfig
 from headrace.retrieval._objective import Adversary, Negatives, Objective
 from headrace.retrieval._positives import Popularity, positive_counts
 from headrace.retrieval._ranker import RankerScorer
-from headrace.retrieval._searched import EffortConfig, Searchable
+from headrace.retrieval._searched import Searchable
 from headrace.retrieval.foil import Foil, candidates
 from headrace.training import Trainer, Training
 from tests import tiny

@@ -72,7 +72,7 @@ def test_a_small_corpus_is_scored_whole(size):
     assert len(item_graph.graph.levels) == 1
     found, share = coverage(item_graph.graph, score_BI, EFFORT)
     assert (found * MOST, share) == (size - 1, 1.0)
-    assert CONFIG.restore(item_graph.arrays(), vector_ID).graph.num_items == size
+    assert CONFIG.restore(item_graph.arrays(), (vector_ID,)).graph.num_items == size
 
 
 def test_equal_vectors_are_all_found():
@@ -109,7 +109,7 @@ def test_a_graph_that_was_saved_is_the_same():
     vector_ID, _ = world()
     item_graph = CONFIG.build(vector_ID)
     item_graph = item_graph.insert(torch.cat([vector_ID, vector_ID[:9]]), SIZE + torch.arange(9))
-    again = CONFIG.restore(item_graph.arrays(), torch.cat([vector_ID, vector_ID[:9]]))
+    again = CONFIG.restore(item_graph.arrays(), (torch.cat([vector_ID, vector_ID[:9]]),))
     for a, b in zip(item_graph.graph.levels, again.graph.levels, strict=True):
         for name in ("neighbours", "nodes", "row_of"):
             assert np.array_equal(getattr(a, name), getattr(b, name))
@@ -153,7 +153,7 @@ def test_damage_is_told_in_one_line(damage, says):
     arrays = dict(CONFIG.build(vector_ID).arrays())
     damage(arrays)
     with pytest.raises(BundleError, match=says) as caught:
-        CONFIG.restore(arrays, vector_ID)
+        CONFIG.restore(arrays, (vector_ID,))
     assert "\n" not in str(caught.value)
 
 

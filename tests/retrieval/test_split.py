@@ -9,7 +9,7 @@ from headrace.data import Candidates, Ragged
 from headrace.errors import ConfigError
 from headrace.nn.age import age_ids
 from headrace.nn.history import HistoryEncoder
-from headrace.retrieval._attention import AttentionScorer
+from headrace.retrieval._attention import SIGHT, AttentionScorer
 from headrace.retrieval._lifetime import LifelongConfig
 from headrace.retrieval._ranker import RankerScorer, without_cross
 
@@ -144,6 +144,20 @@ def test_the_kernel_scores_as_the_cross(dtype, more, tiny_samples, requests):
             want_I = made.cross(users.one(b), asked, row_IX.float()[asked]) + bonus_I[asked]
             got_I = torch.from_numpy(made.fused(users.one(b), row_IX, bonus_I)(asked.int().numpy()))
         torch.testing.assert_close(got_I, want_I, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("hidden", [(), (7, 3)])
+def test_places_lie_apart_as_vectors_and_halves_do(hidden, tiny_samples):
+    made = scorer(tiny_samples.space, hidden=hidden, heads=len(hidden[:1]))
+    with torch.no_grad():
+        vector_IV = made.vectors(torch.arange(20))
+        place_IP = made.places(vector_IV)
+        want = torch.cdist(vector_IV, vector_IV).square()
+        if hidden:
+            half_IH = made.rows(vector_IV)[:, : hidden[0]] * SIGHT / made.item.weight.norm()
+            want = want + torch.cdist(half_IH, half_IH).square()
+    got = torch.cdist(place_IP, place_IP).square()
+    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3)
 
 
 def test_a_user_without_events_has_finite_scores(tiny_samples):

@@ -19,13 +19,13 @@ Scores are within some 1e-6 of the largest number on their way, as tested agains
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import attention_score_kernels as kernels
-from .attention_score_kernels import Lifetime, Unit
+from .attention_score_kernels import Catalogue, Lifetime, Unit
 from .lanes import LANES
 from .parallel import spread
 
@@ -81,19 +81,27 @@ def unit(
     )
 
 
-def score(
-    unit: Unit, table_IX: Array, bonus_I: Array, item_N: Array, width: int, threads: int
-) -> Array:  # (N,) float32
-    """Scores of some items, by their numbers (int32).
+@final
+class Scorer:
+    """Scores items for one request: ``item_N -> score_N``.
 
     A row of the table is the item's half of the first layer, ``width`` wide, its queries head by
     head, its query of a lifetime, and its vector. Few items take one thread.
     """
-    score_N = np.empty(len(item_N), np.float32)
-    bits_IX = table_IX.view(np.uint32) if table_IX.dtype == np.float32 else table_IX
-    parts = unit, bits_IX, bonus_I, item_N, width
-    spread(lambda a, z: kernels.score(*parts, a, z, score_N), len(item_N), SHARE, threads)
-    return score_N
+
+    def __init__(
+        self, unit: Unit, table_IX: Array, bonus_I: Array, width: int, threads: int
+    ) -> None:
+        bits_IX = table_IX.view(np.uint32) if table_IX.dtype == np.float32 else table_IX
+        self.unit, self.items = unit, Catalogue(bits_IX, bonus_I, width)
+        self.threads = threads
+
+    def __call__(self, item_N: Array) -> Array:  # (N,) float32
+        """Scores of some items, by their numbers (int32)."""
+        score_N = np.empty(len(item_N), np.float32)
+        parts = self.unit, self.items, item_N
+        spread(lambda a, z: kernels.score(*parts, a, z, score_N), len(item_N), SHARE, self.threads)
+        return score_N
 
 
 def _padded(x: Array, axis: int = -1, filler: float = 0.0) -> Array:

@@ -14,6 +14,7 @@ from .row_attention import attend_one
 from .tiles import add_product
 
 Array = NDArray[Any]
+Span = tuple[int, int]  # from and to
 TILE = 48  # rows; a multiple of six, the rows of ``tiles``
 AHEAD = 24  # rows that are asked for before they are needed
 _SUM = {"contract", "reassoc"}
@@ -53,50 +54,83 @@ class Unit(NamedTuple):
     lifetime: Lifetime
 
 
+class Catalogue(NamedTuple):
+    """The item part, all contiguous."""
+
+    bits_IX: Array  # uint32, bits of float32, or uint16, their upper halves
+    bonus_I: Array
+    width: int  # of an item's half of the first layer
+
+
+class Room(NamedTuple):
+    """Where a thread keeps what lies between the rows of a tile and their scores."""
+
+    row: Array
+    x: Array
+    y: Array
+    query: Array
+    share: Array
+    total_R: Array
+    logit_L: Array
+    said: Array
+
+
+@njit(cache=True, nogil=True)
+def room_for(unit: Unit, items: Catalogue) -> Room:
+    """Room for one tile after the other."""
+    heads, depth, keys = unit.key_AQL.shape
+    widest = max(len(unit.half_H), unit.width_J.max() if len(unit.width_J) else 0)
+    longest = unit.lifetime.length_P.max() if len(unit.lifetime.length_P) else 1
+    return Room(
+        np.empty(TILE * items.bits_IX.shape[1], np.float32),
+        np.empty(TILE * widest, np.float32),
+        np.empty(TILE * widest, np.float32),
+        np.empty(TILE * heads * depth, np.float32),
+        np.empty(TILE * keys, np.float32),
+        np.empty(TILE, np.float32),
+        np.empty(longest, np.float32),
+        np.empty(TILE * len(unit.lifetime.nothing_X), np.float32),
+    )
+
+
 @njit(cache=True, nogil=True)
 def score(
-    unit: Unit,
-    bits_IX: Array,
-    bonus_I: Array,
-    item_N: Array,
-    width: int,
-    first: int,
-    last: int,
-    score_N: Array,
+    unit: Unit, items: Catalogue, item_N: Array, first: int, last: int, score_N: Array
 ) -> None:
-    """Score the items from ``first`` to ``last``, a tile at a time."""
+    """Score the items from ``first`` to ``last``."""
+    room = room_for(unit, items)
+    score_span(unit, items, room, item_N, (first, last), last, score_N)
+
+
+@njit(cache=True, nogil=True)
+def score_span(
+    unit: Unit, items: Catalogue, room: Room, item_N: Array, span: Span, end: int, score_N: Array
+) -> None:
+    """Score items, a tile at a time; those after it, up to ``end``, are likely to be next."""
     heads, depth, keys = unit.key_AQL.shape
-    across = bits_IX.shape[1]
-    widest = max(len(unit.half_H), unit.width_J.max() if len(unit.width_J) else 0)
-    x_flat, y_flat = np.empty(TILE * widest, np.float32), np.empty(TILE * widest, np.float32)
-    query_flat = np.empty(TILE * heads * depth, np.float32)
-    share_flat, total_R = np.empty(TILE * keys, np.float32), np.empty(TILE, np.float32)
-    row_flat = np.empty(TILE * across, np.float32)
-    wide_flat = row_flat.view(np.uint32)
-    longest = unit.lifetime.length_P.max() if len(unit.lifetime.length_P) else 1
-    logit_L = np.empty(longest, np.float32)
-    said_flat = np.empty(TILE * len(unit.lifetime.nothing_X), np.float32)
-    for start in range(first, last, TILE):
-        rows = min(TILE, last - start)
-        row_RX, x_RH = _sheet(row_flat, 0, rows, across), _sheet(x_flat, 0, rows, len(unit.half_H))
-        query_ARQ = query_flat[: heads * rows * depth].reshape(heads, rows, depth)
-        _widen(bits_IX, item_N, start, _sheet(wide_flat, 0, rows, across))
-        for n in range(start, start + rows):
-            score_N[n] = unit.last_shift + bonus_I[item_N[n]]
+    across, wide = items.bits_IX.shape[1], room.row.view(np.uint32)
+    for start in range(span[0], span[1], TILE):
+        stop = min(start + TILE, span[1])
+        rows = stop - start
+        row_RX, x_RH = _sheet(room.row, 0, rows, across), _sheet(room.x, 0, rows, len(unit.half_H))
+        query_ARQ = room.query[: heads * rows * depth].reshape(heads, rows, depth)
+        _widen(items.bits_IX, item_N, start, end, _sheet(wide, 0, rows, across))
+        for n in range(start, stop):
+            score_N[n] = unit.last_shift + items.bonus_I[item_N[n]]
         _add_products(row_RX, unit.product_V, score_N, start)
-        _part(row_RX, width, unit.half_H, x_RH, query_ARQ)
-        share_RL = _sheet(share_flat, 0, rows, keys)
+        _part(row_RX, items.width, unit.half_H, x_RH, query_ARQ)
+        share_RL = _sheet(room.share, 0, rows, keys)
         for a in range(heads):
             _fill_rows(share_RL, unit.bias_AL[a])
             add_product(query_ARQ[a], unit.key_AQL[a], share_RL)
-            _softmax(share_RL, total_R)
+            _softmax(share_RL, room.total_R)
             add_product(share_RL, unit.value_ALH[a], x_RH)
-            _add_outer(total_R, unit.count_AH[a], x_RH)
+            _add_outer(room.total_R, unit.count_AH[a], x_RH)
         if len(unit.lifetime.out_XH):
-            at = width + heads * depth
-            _add_lifetime(unit.lifetime, item_N, start, row_RX, at, logit_L, said_flat, x_RH)
+            at = items.width + heads * depth
+            _add_lifetime(unit.lifetime, item_N, start, row_RX, at, room.logit_L, room.said, x_RH)
         if len(unit.last):
-            _net(unit, rows, x_flat, y_flat, score_N, start)
+            _net(unit, rows, room.x, room.y, score_N, start)
 
 
 @njit(cache=True, nogil=True)
@@ -106,12 +140,12 @@ def _sheet(flat: Array, at: int, rows: int, width: int) -> Array:
 
 
 @njit(cache=True, nogil=True)
-def _widen(bits_IX: Array, item_N: Array, first: int, wide_RX: Array) -> None:
+def _widen(bits_IX: Array, item_N: Array, first: int, end: int, wide_RX: Array) -> None:
     """Read the rows of some items as bits of float32, of which some types hold the upper half."""
     shift = np.uint32(32 - 8 * bits_IX.itemsize)
     for r in range(wide_RX.shape[0]):
         item = item_N[first + r]
-        if first + r + AHEAD < len(item_N):
+        if first + r + AHEAD < end:
             ask_for(bits_IX, item_N[first + r + AHEAD])
         for x in range(wide_RX.shape[1]):
             wide_RX[r, x] = np.uint32(bits_IX[item, x]) << shift

@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .graph_search import Graph, Level
+from .graph import Graph, Level
 
 Array = NDArray[Any]
 

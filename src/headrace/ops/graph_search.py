@@ -22,35 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import graph_search_kernels as kernels
+from .graph import Graph
+from .graph_keys import MOST_ITEMS, NOTHING, unpack
 
 Array = NDArray[Any]
 Score = Callable[[NDArray[np.int64], NDArray[np.int32]], NDArray[np.float32]]
 """``(row_N, item_N) -> score_N``: requests ascending; what is not finite is as bad as can be."""
 Rule = Literal["paper", "served"]
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One level of a navigable graph."""
-
-    neighbours: NDArray[np.int32]
-    """(n, width) items linked with each node, -1 where a row has no more."""
-    nodes: NDArray[np.int32]
-    """(n,) the item of each row; on level 0 each item has its own row."""
-    row_of: NDArray[np.int32]
-    """(I,) the row of each item, -1 where the level lacks it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """Levels, the finest first; each holds the nodes of the next, and level 0 holds all items."""
-
-    levels: tuple[Level, ...]
-
-    @property
-    def num_items(self) -> int:
-        """Items of the graph, I."""
-        return len(self.levels[0].row_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +101,18 @@ def search(
     A request finds the same alone as among others, if ``score`` says the same. Nodes whose score is
     not finite are expanded last and never returned. Raises ValueError for arrays that do not fit.
     """
-    state = _State(graph, num_rows, most, effort, allowed, exclude, scale_B)
-    if num_rows and most > 0 and graph.num_items:
-        last = len(graph.levels) - 1
-        nodes = graph.levels[last].nodes
-        fresh_offsets = len(nodes) * np.arange(num_rows + 1)
-        state.absorb(last, score, np.tile(nodes, num_rows), fresh_offsets, add=True)
-        for at in range(last - 1, -1, -1):
-            state.descend()
-            if at == 0 and seeds is not None:
-                state.plant(score, *seeds)
-            for _ in range(effort.of(at)[1]):
-                if not state.hop(at, score):
-                    break
+    state = State(graph, num_rows, most, effort, allowed, exclude, scale_B)
+    for level, offsets, item_S in state.entries(seeds):
+        state.descend()
+        if state.plant(offsets, item_S):
+            state.absorb(level, score, add=True)
+            state.walk.going_B[:] = True  # also those without seeds
+        for _ in range(state.hops(level)):
+            if not state.expand(level):
+                break
+            state.absorb(level, score, add=effort.rule == "paper")
+            if not state.walk.going_B.any():
+                break
     return state.found()
 
 
@@ -144,7 +121,7 @@ def pack(allowed_I: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.packbits(allowed_I, bitorder="little")
 
 
-class _State:
+class State:
     """What a search knows between two calls of the scorer."""
 
     def __init__(
@@ -158,131 +135,118 @@ class _State:
         scale_B: Array | None,
     ) -> None:
         self.graph, self.effort = graph, effort
-        num_items, num_levels = graph.num_items, len(graph.levels)
-        if num_items > kernels.MOST_ITEMS:
-            raise ValueError(f"{num_items} items: at most {kernels.MOST_ITEMS} can be searched")
-        width_L = np.array([effort.of(level)[0] for level in range(num_levels)])
+        num_items, levels = graph.num_items, graph.levels
+        if num_items > MOST_ITEMS:
+            raise ValueError(f"{num_items} items: at most {MOST_ITEMS} can be searched")
+        width_L = np.array([effort.of(level)[0] for level in range(len(levels))])
         scale = np.ones(num_rows) if scale_B is None else np.asarray(scale_B, np.float64)
         if scale.shape != (num_rows,):
             raise ValueError(f"scale_B has shape {scale.shape}, want ({num_rows},)")
         kept_LB = np.ceil(width_L[:, None] * scale).clip(1, num_items or 1)
-        self.kept_LB = kept_LB.astype(np.int64)
-        self.limit_LB = np.ceil(kept_LB * effort.stretch).clip(kept_LB, num_items or 1)
-        self.limit_LB = self.limit_LB.astype(np.int64)
-        self.shown_RW = _shown(num_items, num_rows, allowed, exclude)
-        num_bytes = (num_items + 7) // 8
-        above = len(graph.levels[1].nodes) if num_levels > 1 else 0
-        self.visited_BW = np.zeros((num_rows, num_bytes), np.uint8)
-        self.scored_BW = np.zeros((num_rows, num_bytes), np.uint8)
-        self.memory_BM = np.empty((num_rows, above), np.int32)
-        self.front_BF = np.empty((num_rows, self.limit_LB.max(initial=0)), np.int64)
-        self.front_size_B = np.zeros(num_rows, np.int64)
+        limit_LB = np.ceil(kept_LB * effort.stretch).clip(kept_LB, num_items or 1)
+        above = len(levels[1].nodes) if len(levels) > 1 else 0
         best = max(min(most, num_items), 0)
-        self.best_BK = np.full((num_rows, best), kernels.NOTHING, np.int64)
-        self.best_size_B = np.zeros(num_rows, np.int64)
-        self.num_scored_B = np.zeros(num_rows, np.int64)
-        self.going_B = np.ones(num_rows, np.bool_)
-        self.known, self.known_offsets = np.empty(0, np.int64), np.zeros(num_rows + 1, np.int64)
-        self.expansion_s = self.scoring_s = self.selection_s = 0.0
+        bits = num_rows, (num_items + 7) // 8
+        self.walk = kernels.Walk(
+            kept_LB.astype(np.int64),
+            limit_LB.astype(np.int64),
+            _shown(num_items, num_rows, allowed, exclude),
+            levels[min(1, len(levels) - 1)].row_of,
+            np.zeros(bits, np.uint8),
+            np.zeros(bits, np.uint8),
+            np.empty((num_rows, above), np.int32),
+            np.empty((num_rows, int(limit_LB.max(initial=0))), np.int64),
+            np.zeros(num_rows, np.int64),
+            np.full((num_rows, best), NOTHING, np.int64),
+            np.zeros(num_rows, np.int64),
+            np.zeros(num_rows, np.int64),
+            np.ones(num_rows, np.bool_),
+        )
+        self.desk = kernels.Desk(*(np.empty(0, np.int64) for _ in range(8)))
+        self.spent_s = np.zeros(3)
+
+    def entries(self, seeds: tuple[Array, Array] | None) -> list[tuple[int, Array, Array]]:
+        """The levels, the coarsest first, each with what it is entered at: offsets and items."""
+        size, levels = len(self.walk.going_B), self.graph.levels
+        if seeds is not None and len(seeds[0]) != size + 1:
+            raise ValueError(f"seeds have {len(seeds[0]) - 1} rows, want {size}")
+        if not (size and self.walk.best_BK.shape[1]):
+            return []
+        nothing: tuple[Array, Array] = np.zeros(size + 1, np.int64), np.zeros(0, np.int64)
+        entries = [(at, *nothing) for at in range(len(levels))]
+        if seeds is not None:
+            entries[0] = 0, np.asarray(seeds[0], np.int64), np.asarray(seeds[1], np.int64)
+        nodes = levels[-1].nodes.astype(np.int64)
+        entries[-1] = len(levels) - 1, len(nodes) * np.arange(size + 1), np.tile(nodes, size)
+        self._make_room(max(len(item_S) for _, _, item_S in entries))
+        return entries[::-1]
+
+    def hops(self, level: int) -> int:
+        """Times that a level is expanded; none where it was scored whole."""
+        return self.effort.of(level)[1] if level < len(self.graph.levels) - 1 else 0
 
     def descend(self) -> None:
         """Enter the next finer level with what was kept."""
         begun = time.perf_counter()
-        kernels.descend(self.front_BF, self.front_size_B, self.visited_BW, self.going_B)
-        self.expansion_s += time.perf_counter() - begun
+        kernels.descend(self.walk)
+        self.spent_s[0] += time.perf_counter() - begun
 
-    def plant(self, score: Score, offsets: Array, item_S: Array) -> None:
-        """Let given items in beside what was kept, on level 0."""
-        if len(offsets) != len(self.going_B) + 1:
-            raise ValueError(f"seeds have {len(offsets) - 1} rows, want {len(self.going_B)}")
+    def plant(self, offsets: Array, item_S: Array) -> bool:
+        """Let given items in beside what was kept; whether any is new."""
         begun = time.perf_counter()
-        fresh, fresh_offsets, self.known, self.known_offsets = kernels.plant(
-            np.asarray(offsets, np.int64),
-            np.asarray(item_S, np.int64),
-            self.graph.levels[1].row_of,
-            self.visited_BW,
-            self.scored_BW,
-            self.memory_BM,
-            self.shown_RW,
-        )
-        self.expansion_s += time.perf_counter() - begun
-        if len(fresh) or len(self.known):
-            self.absorb(0, score, fresh, fresh_offsets, add=True)
-            self.going_B[:] = True  # also those without seeds
+        num = kernels.plant(self.walk, self.desk, offsets, item_S)
+        self.spent_s[0] += time.perf_counter() - begun
+        return num > 0
 
-    def hop(self, level: int, score: Score) -> bool:
+    def expand(self, level: int) -> bool:
         """Expand what is new among the kept; whether that led anywhere."""
-        begun = time.perf_counter()
-        links, above = self.graph.levels[level], self.graph.levels[1]
-        fresh, fresh_offsets, self.known, self.known_offsets = kernels.expand(
-            links.neighbours,
-            links.row_of,
-            above.row_of,
-            self.front_BF,
-            self.front_size_B,
-            self.going_B,
-            self.visited_BW,
-            self.scored_BW,
-            self.memory_BM,
-            self.shown_RW,
-        )
-        self.expansion_s += time.perf_counter() - begun
-        if not (len(fresh) or len(self.known)):
-            return False
-        add = self.effort.rule == "paper"
-        self.absorb(level, score, fresh, fresh_offsets, add=add)
-        return bool(self.going_B.any())
+        begun, links = time.perf_counter(), self.graph.levels[level]
+        num = kernels.expand(self.walk, self.desk, links.neighbours, links.row_of)
+        self.spent_s[0] += time.perf_counter() - begun
+        return num > 0
 
-    def absorb(
-        self, level: int, score: Score, fresh: Array, fresh_offsets: Array, *, add: bool
-    ) -> None:
+    def absorb(self, level: int, score: Score, *, add: bool) -> None:
         """Score the new nodes and keep the best, of them or of them and those kept before."""
-        begun = time.perf_counter()
-        row_N = np.repeat(np.arange(len(fresh_offsets) - 1), np.diff(fresh_offsets))
-        score_N = np.ascontiguousarray(score(row_N, fresh), np.float32) if len(fresh) else _NONE
-        if score_N.shape != fresh.shape:
-            raise ValueError(f"score answered with shape {score_N.shape}, want {fresh.shape}")
+        begun, desk = time.perf_counter(), self.desk
+        fresh = desk.fresh_X[: desk.fresh_offsets[-1]]
+        row_N = np.repeat(np.arange(len(desk.fresh_offsets) - 1), np.diff(desk.fresh_offsets))
+        if len(fresh):
+            score_N = np.ascontiguousarray(score(row_N, fresh), np.float32)
+            if score_N.shape != fresh.shape:
+                raise ValueError(f"score answered with shape {score_N.shape}, want {fresh.shape}")
+            desk.bits_X[: len(fresh)] = score_N.view(np.int32)
         scored = time.perf_counter()
-        kernels.absorb(
-            fresh,
-            score_N.view(np.int32),
-            fresh_offsets,
-            self.known,
-            self.known_offsets,
-            self.graph.levels[min(1, len(self.graph.levels) - 1)].row_of,
-            level > 0,
-            add,
-            self.effort.stop,
-            self.kept_LB[level],
-            self.limit_LB[level],
-            self.front_BF,
-            self.front_size_B,
-            self.best_BK,
-            self.best_size_B,
-            self.going_B,
-            self.scored_BW,
-            self.memory_BM,
-            self.shown_RW,
-        )
-        self.num_scored_B += np.diff(fresh_offsets)
-        self.scoring_s += scored - begun
-        self.selection_s += time.perf_counter() - scored
+        kernels.absorb(self.walk, desk, level, add, self.effort.stop)
+        self.spent_s[1] += scored - begun
+        self.spent_s[2] += time.perf_counter() - scored
 
     def found(self) -> Found:
         """The answer, in order."""
-        begun = time.perf_counter()
-        self.best_BK.sort(axis=1)
-        key_BK = self.best_BK[:, ::-1]
-        key = key_BK[key_BK != kernels.NOTHING]
-        item, score_bits = kernels.unpack(key)
-        offsets = np.concatenate([np.zeros(1, np.int64), self.best_size_B.cumsum()])
-        spent = Spent(
-            self.expansion_s, self.scoring_s, self.selection_s + time.perf_counter() - begun
+        begun, walk = time.perf_counter(), self.walk
+        walk.best_BK.sort(axis=1)
+        key_BK = walk.best_BK[:, ::-1]
+        item, score_bits = unpack(key_BK[key_BK != NOTHING])
+        offsets = np.concatenate([np.zeros(1, np.int64), walk.best_size_B.cumsum()])
+        self.spent_s[2] += time.perf_counter() - begun
+        spent = Spent(*self.spent_s.tolist())
+        return Found(item, score_bits.view(np.float32), offsets, walk.num_scored_B, spent)
+
+    def _make_room(self, entered: int) -> None:
+        """For what a hop may find, of requests together and of one alone."""
+        size, front = len(self.walk.going_B), self.walk.front_BF.shape[1]
+        width = max(level.neighbours.shape[1] for level in self.graph.levels)
+        every = max(entered, size * min(front * width, self.graph.num_items))
+        pool = every + max(front, self.walk.best_BK.shape[1])
+        self.desk = kernels.Desk(
+            np.empty(every, np.int32),
+            np.zeros(size + 1, np.int64),
+            np.empty(every, np.int32),
+            np.empty(every, np.int64),
+            np.zeros(size + 1, np.int64),
+            np.empty(every, np.int64),
+            np.empty(pool, np.int64),
+            np.empty(pool, np.int64),
         )
-        return Found(item, score_bits.view(np.float32), offsets, self.num_scored_B, spent)
-
-
-_NONE = np.empty(0, np.float32)
 
 
 def _shown(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from typing import TypeVar
@@ -39,6 +40,22 @@ def each(work: Callable[[Span], T], spans: Sequence[Span]) -> list[T]:
         if error is not None:
             raise error
     return made + [future.result() for future in waiting]
+
+
+@contextmanager
+def beside(work: Callable[[], None], count: int, end: Callable[[], None]) -> Generator[None]:
+    """Have ``count`` of the kept threads do ``work`` meanwhile; ``end`` makes it return.
+
+    Work that has not begun by then never does. Raises what it raised.
+    """
+    helping = [_pool(os.getpid()).submit(work) for _ in range(count)]
+    try:
+        yield
+    finally:
+        end()
+    for future in helping:
+        if not future.cancel():
+            future.result()
 
 
 @cache

@@ -32,6 +32,8 @@ from ._lifetime import Groups, Lifelong, LifelongConfig
 from ._recent import Keys, Recent
 from ._split import Scores, SplitModule
 
+SIGHT = 4.0  # how much what the net sees of items counts in their distance
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -155,6 +157,18 @@ class AttentionScorer(SplitModule[Attending]):
     def vectors(self, item_M: Tensor) -> Tensor:
         return self.towers.encode(self.embed, item_M).vector
 
+    def places(self, vector_MV: Tensor) -> Tensor:
+        """So that distances are those of vectors and, ``SIGHT`` times, halves of the first layer.
+
+        What the net can tell apart lies apart; the squared lengths of all halves' weights count as
+        one, as a vector's do.
+        """
+        if not self.config.hidden:
+            return vector_MV
+        weight = self.item.weight.detach()
+        weight = weight * (SIGHT * self.config.dim**0.5 / weight.norm().clamp(min=1e-12))
+        return vector_MV @ torch.linalg.cholesky(torch.eye(self.config.dim) + weight.T @ weight)
+
     def rows(self, vector_MV: Tensor) -> Tensor:
         """Half of the first layer, queries of both attentions, and the vector itself."""
         even, parts = self._even(vector_MV), list[Tensor]()
@@ -227,7 +241,7 @@ class AttentionScorer(SplitModule[Attending]):
         low = row_IX.dtype == torch.bfloat16
         table_IX = row_IX.view(torch.uint16).numpy() if low else row_IX.numpy()
         bonus, width, threads = bonus_I.numpy(), self._parts[0], torch.get_num_threads()
-        return lambda item_N: attention_score.score(unit, table_IX, bonus, item_N, width, threads)
+        return attention_score.Scorer(unit, table_IX, bonus, width, threads)
 
     def _users(
         self,

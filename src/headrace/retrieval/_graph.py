@@ -18,8 +18,8 @@ from torch import Tensor
 
 from .. import config
 from ..errors import BundleError, DataError
+from ..ops.graph import Graph, Level
 from ..ops.graph_insert import insert
-from ..ops.graph_search import Graph, Level
 
 faiss: Any = faiss_module  # its stubs lack what SWIG adds at run time
 FEWEST = 256  # nodes of a coarse level: fewer would save no time worth having
@@ -50,21 +50,27 @@ class ItemGraph:
         seed: int = Field(default=0, ge=0)
         """For the levels of items that are inserted later."""
 
-        def build(self, vector_ID: Tensor) -> ItemGraph:
-            """Link all items; DataError for vectors that are not finite."""
+        def build(self, vector_ID: Tensor, parts: tuple[Tensor, ...] = ()) -> ItemGraph:
+            """Link all items; DataError for vectors that are not finite.
+
+            ``parts`` are what the vectors are made of, if they can be made anew only nearly so:
+            what tells a graph of the same version. Default: the vectors.
+            """
             _check_finite(vector_ID, torch.arange(len(vector_ID)))
-            return ItemGraph(self, _linked(self, vector_ID), vector_ID)
+            return ItemGraph(self, _linked(self, vector_ID), parts or (vector_ID,))
 
-        def restore(self, arrays: Mapping[str, Tensor], vector_ID: Tensor) -> ItemGraph:
-            """Take up a graph made of these vectors; BundleError if it is damaged or another's."""
-            return ItemGraph(self, _restored(arrays, vector_ID), vector_ID)
+        def restore(self, arrays: Mapping[str, Tensor], parts: tuple[Tensor, ...]) -> ItemGraph:
+            """Take up a graph made of these; BundleError if it is damaged or another's."""
+            return ItemGraph(self, _restored(arrays, parts), parts)
 
-    def __init__(self, config: Config, graph: Graph, vector_ID: Tensor) -> None:
+    def __init__(self, config: Config, graph: Graph, parts: tuple[Tensor, ...]) -> None:
         self.config = config
         self.graph = graph
-        self._vector_ID = vector_ID
+        self._parts = parts
 
-    def insert(self, vector_ID: Tensor, item_N: Tensor) -> ItemGraph:
+    def insert(
+        self, vector_ID: Tensor, item_N: Tensor, parts: tuple[Tensor, ...] = ()
+    ) -> ItemGraph:
         """Link new items, or items with new vectors, given the vectors of all.
 
         The old graph stays as it is and may be searched meanwhile. All vectors past its end must be
@@ -73,11 +79,11 @@ class ItemGraph:
         _check_finite(vector_ID, item_N)
         width, seed = self.config.build_width, self.config.seed
         graph = insert(self.graph, vector_ID.numpy(), item_N[item_N > 0].numpy(), width, seed)
-        return ItemGraph(self.config, graph, vector_ID)
+        return ItemGraph(self.config, graph, parts or (vector_ID,))
 
     def arrays(self) -> Mapping[str, Tensor]:
         """The graph, and what tells whether vectors are those that it was made of."""
-        out = {VERSION: torch.tensor(_fingerprint(self._vector_ID))}
+        out = {VERSION: torch.tensor(_fingerprint(self._parts))}
         for at, level in enumerate(self.graph.levels):
             out[f"neighbours.{at}"] = torch.from_numpy(level.neighbours)
             if at:
@@ -128,13 +134,13 @@ def _whole_level(num_items: int, width: int) -> Level:
     return Level(np.full((num_items, width), -1, np.int32), every, every)
 
 
-def _restored(arrays: Mapping[str, Tensor], vector_ID: Tensor) -> Graph:
+def _restored(arrays: Mapping[str, Tensor], parts: tuple[Tensor, ...]) -> Graph:
     """Put the levels together, and check every number that a search relies on."""
-    num_items = len(vector_ID)
+    num_items = len(parts[0])
     finest = _table(arrays, "neighbours.0", 2)
     if VERSION not in arrays or len(finest) != num_items:
         raise _bad(f"the graph has {len(finest)} items, the vectors {num_items}")
-    if int(arrays[VERSION]) != _fingerprint(vector_ID):
+    if int(arrays[VERSION]) != _fingerprint(parts):
         raise _bad("graph and vectors are of different versions")
     every = np.arange(num_items, dtype=np.int32)
     levels = [Level(finest, every, every)]
@@ -170,8 +176,11 @@ def _bad(what: str) -> BundleError:
     return BundleError(f"graph: {what}; build it again")
 
 
-def _fingerprint(vector_ID: Tensor) -> int:
-    return zlib.crc32(vector_ID.contiguous().view(torch.uint8).numpy().data)
+def _fingerprint(parts: tuple[Tensor, ...]) -> int:
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part.contiguous().view(torch.uint8).numpy().data, crc)
+    return crc
 
 
 def _check_finite(vector_ID: Tensor, item_N: Tensor) -> None:

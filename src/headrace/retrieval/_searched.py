@@ -14,12 +14,10 @@ from typing import Any, Literal, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from .. import config
 from ..data import Ragged, Requests
-from ..ops import graph_search, ragged
+from ..ops import attention_score, graph_search, graph_walk, ragged
 from ..ops.graph_search import Effort, Found
 from ..training.torch_state import threads
 from ._found import best, interleaved, joined
@@ -31,31 +29,7 @@ Precision = Literal["fp32", "bf16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CHUNK = 8192  # items scored at a time where many are
 FEW = 0.01  # share of the items up to which those that a request allows are scored directly
-HEIGHT = 1.0  # width of the bonus among item vectors, see ``Searchable.of``
-
-
-class EffortConfig(config.Config):
-    """What a search may cost, on the finest level of the graph first."""
-
-    width: tuple[int, ...] = (400, 200, 100)
-    """Items kept in view (ef); a graph with more levels goes on with the last number."""
-    hops: tuple[int, ...] = (3, 1, 1)
-    """Times that those in view are expanded (T)."""
-    rule: Literal["paper", "served"] = "paper"
-    """paper: keep the best of a level, expand the new among them. served: the best of the new."""
-    stop: float = Field(default=0.0, ge=0, le=1)
-    """Leave a level after a hop that renewed less than this share of what is in view."""
-
-    @model_validator(mode="after")
-    def _positive(self) -> EffortConfig:
-        for name, numbers in (("width", self.width), ("hops", self.hops)):
-            if not numbers or min(numbers) < 1:
-                raise ValueError(f"{name}: want positive numbers, one a level, got {numbers}")
-        return self
-
-    def effort(self) -> Effort:
-        """As the search takes it."""
-        return Effort(self.width, self.hops, self.rule, self.stop)
+HEIGHT = 1.0  # width of the bonus among the places of items, see ``Searchable.of``
 
 
 @final
@@ -92,8 +66,8 @@ class Searchable:
         """
         vector_IV, row_IX = item_part(scorer, torch.arange(len(available_I)), DTYPES[precision])
         bonus_I = torch.zeros(len(available_I)) if bonus_I is None else bonus_I
-        height_I = _heights(vector_IV, bonus_I)
-        linked = graph.build(placed(vector_IV, height_I))
+        height_I = _heights(scorer.places(vector_IV), bonus_I)
+        linked = graph.build(placed(scorer, vector_IV, height_I), (vector_IV, height_I))
         return cls(scorer, linked, vector_IV, row_IX, bonus_I, height_I, available_I)
 
     @torch.inference_mode()
@@ -150,9 +124,11 @@ class Searchable:
         """Make the user part; what is returned scores items, ``(row_N, item_N) -> score_N``."""
         return _by_row(self._asked(requests))
 
+    @torch.inference_mode()
     def relinked(self, graph: ItemGraph.Config) -> Searchable:
         """The same under another graph."""
-        return replace(self, graph=graph.build(placed(self.vector_IV, self.height_I)))
+        place_ID = placed(self.scorer, self.vector_IV, self.height_I)
+        return replace(self, graph=graph.build(place_ID, (self.vector_IV, self.height_I)))
 
     @torch.inference_mode()
     def grown(self, available_I: Tensor) -> Searchable:
@@ -168,7 +144,9 @@ class Searchable:
         )
         return replace(
             self,
-            graph=self.graph.insert(placed(vector_IV, height_I), fresh),
+            graph=self.graph.insert(
+                placed(self.scorer, vector_IV, height_I), fresh, (vector_IV, height_I)
+            ),
             vector_IV=vector_IV,
             row_IX=torch.cat([self.row_IX, row_MX]),
             bonus_I=bonus_I,
@@ -234,17 +212,18 @@ class Searchable:
         scale_B: Array,
         seeds: Ragged | None,
     ) -> Found:
-        return graph_search.search(
-            self.graph.graph,
-            _by_row(asked),
-            len(asked),
-            most,
-            effort,
+        graph, rows = self.graph.graph, len(asked)
+        search = partial(graph_search.search, graph, _by_row(asked), rows, most, effort)
+        fast = [scores for scores in asked if isinstance(scores, attention_score.Scorer)]
+        if len(fast) == rows:
+            search = partial(graph_walk.search, graph, fast, most, effort)
+        found = search(
             allowed=self._allowed_bits,
             exclude=_arrays(exclude),
             scale_B=scale_B,
             seeds=_arrays(seeds),
         )
+        return found if isinstance(found, Found) else joined(found)
 
     def _direct(self, scores: Scores, most: int, exclude_X: Tensor | None) -> Found:
         """The best of the items that a request allows, all of them scored."""
@@ -280,18 +259,19 @@ def _row(exclude: Ragged | None, b: int) -> Tensor | None:
     return None if exclude is None else exclude[b]
 
 
-def placed(vector_IV: Tensor, height_I: Tensor) -> Tensor:  # (I, V or V + 1)
-    """Where items are linked: vectors and, unless all are at 0, their height."""
+def placed(scorer: Split[Any], vector_IV: Tensor, height_I: Tensor) -> Tensor:  # (I, P or P + 1)
+    """Where items are linked: their places and, unless all are at 0, their height."""
+    place_IP = scorer.places(vector_IV)
     if not bool(height_I.any()):
-        return vector_IV
-    return torch.cat([vector_IV, height_I.unsqueeze(1)], dim=1)
+        return place_IP.contiguous()
+    return torch.cat([place_IP, height_I.unsqueeze(1)], dim=1)
 
 
-def _heights(vector_IV: Tensor, bonus_I: Tensor) -> Tensor:  # (I,)
-    """The bonus, as wide as ``HEIGHT`` of the vectors' spread in all their coordinates."""
+def _heights(place_IP: Tensor, bonus_I: Tensor) -> Tensor:  # (I,)
+    """The bonus, as wide as ``HEIGHT`` of the places' spread in all their coordinates."""
     if len(bonus_I) < 2 or bool((bonus_I == bonus_I[0]).all()):
         return torch.zeros(len(bonus_I))
-    spread = vector_IV.var(0).sum().sqrt()
+    spread = place_IP.var(0).sum().sqrt()
     return HEIGHT * spread * (bonus_I - bonus_I.mean()) / bonus_I.std()
 
 

@@ -46,7 +46,11 @@ class Split(Protocol[U]):
         ...
 
     def vectors(self, item_M: Tensor) -> Tensor:  # (M, V)
-        """Where items lie: the graph links what is near here."""
+        """What the scorer knows of items, before it meets a request."""
+        ...
+
+    def places(self, vector_MV: Tensor) -> Tensor:  # (M, P)
+        """Where the graph has items, which links what is near: as the cross tells them apart."""
         ...
 
     def rows(self, vector_MV: Tensor) -> Tensor:  # (M, X)
@@ -92,6 +96,10 @@ class SplitModule(nn.Module, ABC, Generic[U]):
     @abstractmethod
     def vectors(self, item_M: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def places(self, vector_MV: Tensor) -> Tensor:
+        """The vectors themselves."""
+        return vector_MV
 
     @abstractmethod
     def rows(self, vector_MV: Tensor) -> Tensor:

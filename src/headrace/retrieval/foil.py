@@ -14,25 +14,23 @@ from torch import Tensor, nn
 
 from .. import config
 from ..data import Candidates, Ragged, Requests
-from ..errors import BundleError, ConfigError, suggest
+from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
 from ..ops.graph_search import Effort, Found
 from ..samples import Samples
 from ..training import Trainer, Training
 from ._attention import AttentionScorer
 from ._base import Channel
+from ._effort import EffortConfig
 from ._found import interleaved, joined
 from ._graph import ItemGraph
 from ._judge import Judge
+from ._kept import kept, taken_up
 from ._objective import Adversary, Negatives, Objective
 from ._positives import Popularity, log_popularity, positive_counts, union
 from ._ranker import RankerScorer
-from ._searched import DTYPES, EffortConfig, Precision, Searchable, item_part, newest, placed
+from ._searched import Precision, Searchable, newest
 from ._split import SplitModule
-
-NET, GRAPH, EFFORT = "net.", "graph.", "effort."  # prefixes among the arrays
-SAMPLE, CLOSE = 64, 1e-4  # items whose stored vectors are compared with what the weights make
-RULES = ("paper", "served")
 
 
 @final
@@ -174,52 +172,8 @@ class Foil(Channel):
         """
         config = self.config
         scorer = config.scorer.build(space)
-        try:
-            scorer.load_state_dict(_under(NET, arrays))
-            effort = _effort(_under(EFFORT, arrays))
-            vector_IV, row_IX, bonus_I = (arrays[n] for n in ("vectors", "rows", "popularity"))
-            height_I = arrays["heights"]
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise BundleError(f"foil: weights do not fit the settings: {reason}") from None
-        except KeyError as error:
-            raise BundleError(f"foil: the bundle lacks {error}; train again") from None
-        scorer.freeze()
-        self._check(scorer, vector_IV, row_IX, (bonus_I, height_I), space)
-        graph = config.graph.restore(_under(GRAPH, arrays), placed(vector_IV, height_I))
-        available_I = space.catalogue.available
-        known_I = available_I[: len(vector_IV)]
-        known = Searchable(scorer, graph, vector_IV, row_IX, bonus_I, height_I, known_I)
-        return FoilRetriever(config, scorer, known.grown(available_I), effort)
-
-    def _check(
-        self,
-        scorer: SplitModule[Any],
-        vector_IV: Tensor,
-        row_IX: Tensor,
-        column_I: tuple[Tensor, ...],
-        space: FeatureSpace,
-    ) -> None:
-        """Whether item parts are whole, and what these weights make of some of the items."""
-        size, dtype = len(vector_IV), DTYPES[self.config.precision]
-        sizes = [len(x) for x in (row_IX, *column_I)]
-        if size > len(space.catalogue) or any(other != size for other in sizes):
-            raise BundleError(
-                f"foil: vectors of {size} items, rows, popularity and heights of "
-                f"{', '.join(map(str, sizes))}, a catalogue of {len(space.catalogue)}; train again"
-            )
-        item_M = torch.linspace(0, size - 1, min(size, SAMPLE)).long()
-        with torch.inference_mode():
-            vector_MV, row_MX = item_part(scorer, item_M, dtype)
-        pairs = ((vector_IV, vector_MV), (row_IX, row_MX))
-        for stored, made in pairs:
-            same = stored.dtype == made.dtype and stored.shape[1:] == made.shape[1:]
-            near = CLOSE if stored.dtype == torch.float32 else 0.02
-            if not same or not torch.allclose(stored[item_M].float(), made.float(), near, near):
-                raise BundleError(
-                    "foil: item vectors or rows are not those of the weights; they are of "
-                    "different versions or settings; train again"
-                )
+        catalogue, effort = taken_up(arrays, scorer, config.graph, config.precision, space)
+        return FoilRetriever(config, scorer, catalogue, effort)
 
 
 @final
@@ -305,19 +259,7 @@ class FoilRetriever:
 
     def arrays(self) -> Mapping[str, Tensor]:
         """Weights, item parts, graph and effort: one version."""
-        parts, effort = self.catalogue, self.effort
-        rule = RULES.index(effort.rule)
-        return {
-            **{f"{NET}{name}": weight for name, weight in self._scorer.state_dict().items()},
-            "vectors": parts.vector_IV,
-            "rows": parts.row_IX,
-            "popularity": parts.bonus_I,
-            "heights": parts.height_I,
-            **{f"{GRAPH}{name}": array for name, array in parts.graph.arrays().items()},
-            f"{EFFORT}width": torch.tensor(effort.width),
-            f"{EFFORT}hops": torch.tensor(effort.hops),
-            f"{EFFORT}rest": torch.tensor([rule, effort.stop, effort.stretch], dtype=torch.float64),
-        }
+        return kept(self._scorer, self.catalogue, self.effort)
 
     def _exclude(self, requests: Requests) -> Ragged:
         skip = self._config.skip
@@ -330,13 +272,3 @@ def candidates(found: Found) -> Candidates:
     """What a search found, as the cascade takes it."""
     item = Ragged(torch.from_numpy(found.item.astype(np.int64)), torch.from_numpy(found.offsets))
     return Candidates(item, scores={"score": torch.from_numpy(found.score).unsqueeze(1)})
-
-
-def _under(prefix: str, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {n[len(prefix) :]: a for n, a in arrays.items() if n.startswith(prefix)}
-
-
-def _effort(arrays: Mapping[str, Tensor]) -> Effort:
-    rule, stop, stretch = arrays["rest"].tolist()
-    width, hops = (tuple(arrays[name].tolist()) for name in ("width", "hops"))
-    return Effort(width, hops, RULES[int(rule)], stop, stretch)
