@@ -21,7 +21,8 @@ RANKER = '[ranking]\nkind = "din"\nhidden = [16]\n[compare.lr]\nkind = "lr"'
 MEMORY = (
     "[prerank_training.training]\nepochs = 1\n[rank_training.training]\nepochs = 1\n"
     '[ranking]\nkind = "mimn"\nhidden = [16]\n'
-    "slots = 4\nslot_dim = 4\ncontroller = 8\nchannel_dim = 4"
+    "slots = 4\nslot_dim = 4\ncontroller = 8\nchannel_dim = 4\n"
+    '[compare.lr]\nkind = "lr"'
 )
 GONE = [
     (f'[retrieval.{name}]\nkind = "{name}"\n', "")
