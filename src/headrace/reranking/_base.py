@@ -32,17 +32,6 @@ class Capped(config.Config):
     """Items of one category at most, even if the slate comes out short. Default: no limit."""
 
 
-class Windowed(Capped):
-    """... and those that compare a candidate with what was chosen."""
-
-    window: Count | None = None
-    """How many of the items chosen last a candidate is compared with. Default: all."""
-    worth: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
-    """What this makes of a slate that its items are not worth one by one, as a share of their
-    value, by an experiment of yours: no replay can tell. Where it is said, plans may skip this
-    (``headrace allocate``). Default: nobody knows, so none does."""
-
-
 class Catalogue(Protocol):
     """What a re-ranker may know of the items."""
 

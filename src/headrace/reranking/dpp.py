@@ -11,12 +11,12 @@ from torch import Tensor
 from ..data import Candidates, Requests
 from ..ops import slate
 from ..ops.slate import Array
-from ._base import Catalogue, Windowed, limit, rank, unit_vectors
-from .top import Top
+from ._base import Catalogue, limit, rank, unit_vectors
+from ._windowed import Windowed, WindowedReranker
 
 
 @final
-class Dpp:
+class Dpp(WindowedReranker):
     """Greedy MAP with kernel L = diag(r) S diag(r), r = exp(alpha * relevance).
 
     Source: Chen, Zhang and Zhou, "Fast greedy MAP inference for determinantal point process to
@@ -40,26 +40,15 @@ class Dpp:
             return Dpp(self, catalogue)
 
     def __init__(self, config: Config, catalogue: Catalogue) -> None:
-        self.config = config
-        self._catalogue = catalogue
-        self.reads_sequences = ()
-
-    @property
-    def worth(self) -> float | None:
-        """What it adds to a slate, as a share of its value."""
-        return self.config.worth
-
-    def plain(self) -> Top:
-        """The best by value, no more of a category than allowed."""
-        cap = Top.Config(max_per_category=self.config.max_per_category)
-        return cap.build(self._catalogue)
+        super().__init__(config, catalogue)
+        self._alpha = config.alpha
 
     def select(self, requests: Requests, candidates: Candidates, quota_B: Tensor) -> Tensor:
         """Positions ``(K,)`` of the items chosen, in the order of choice."""
         del requests
         ranked = rank(candidates, self._catalogue, quota_B)
         place_K = slate.dpp(
-            self.config.alpha * ranked.relevance,
+            self._alpha * ranked.relevance,
             _nonnegative(unit_vectors(self._catalogue.vectors, ranked.item)),
             ranked.category,
             ranked.offsets,

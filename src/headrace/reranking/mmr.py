@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ..data import Candidates, Requests
 from ..ops import slate
-from ._base import Catalogue, Windowed, limit, rank, unit_vectors
-from .top import Top
+from ._base import Catalogue, limit, rank, unit_vectors
+from ._windowed import Windowed, WindowedReranker
 
 
 @final
-class Mmr:
+class Mmr(WindowedReranker):
     """Greedy argmax of theta * relevance - (1 - theta) * max similarity to the items chosen last.
 
     Source: Carbonell and Goldstein, "The use of MMR", SIGIR 1998. Relevance is the value, scaled
@@ -35,19 +35,8 @@ class Mmr:
             return Mmr(self, catalogue)
 
     def __init__(self, config: Config, catalogue: Catalogue) -> None:
-        self.config = config
-        self._catalogue = catalogue
-        self.reads_sequences = ()
-
-    @property
-    def worth(self) -> float | None:
-        """What it adds to a slate, as a share of its value."""
-        return self.config.worth
-
-    def plain(self) -> Top:
-        """The best by value, no more of a category than allowed."""
-        cap = Top.Config(max_per_category=self.config.max_per_category)
-        return cap.build(self._catalogue)
+        super().__init__(config, catalogue)
+        self._theta = config.theta
 
     def select(self, requests: Requests, candidates: Candidates, quota_B: Tensor) -> Tensor:
         """Positions ``(K,)`` of the items chosen, in the order of choice."""
@@ -59,7 +48,7 @@ class Mmr:
             ranked.category,
             ranked.offsets,
             ranked.quota,
-            self.config.theta,
+            self._theta,
             limit(self.config.window),
             limit(self.config.max_per_category),
         )
