@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import resource
@@ -77,13 +78,21 @@ def finish(name: str, figures: Mapping[str, Any], *, save: str | None) -> None:
 
     NAME is ``save``, or the benchmark's own where that is empty.
     """
-    line = json.dumps(
-        {"benchmark": name, **figures, "commit": _commit(), "machine": machine()}, sort_keys=False
-    )
+    every = {"benchmark": name, **figures, "commit": _commit(), "machine": machine()}
+    line = json.dumps(_finite(every), allow_nan=False)
     if save is not None:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{save or name}.json").write_text(line + "\n")
     print(line, flush=True)
+
+
+def _finite(figure: Any) -> Any:
+    """With null for what is no number, which JSON does not know."""
+    if isinstance(figure, Mapping):
+        return {name: _finite(each) for name, each in figure.items()}
+    if isinstance(figure, list | tuple):
+        return [_finite(each) for each in figure]
+    return None if isinstance(figure, float) and not math.isfinite(figure) else figure
 
 
 def _version(package: str) -> str | None:
