@@ -183,12 +183,16 @@ def with_preranker(
 
 
 def saved_distillation() -> dict[str, Any]:
-    """What ``benchmarks.distillation`` left, if it was saved."""
+    """Means of what ``benchmarks.distillation`` left, if it was saved; the real data's on top."""
     path = _common.RESULTS / "distillation.json"
     if not path.exists():
         return {}
     left: dict[str, Any] = json.loads(path.read_text())
-    return {"distillation": left.get("distillation", left)}
+    real, planted = (
+        {k: v["mean"] if isinstance(v, Mapping) else v for k, v in left[world].items()}
+        for world in ("complete_journey", "planted")
+    )
+    return {"distillation": {**real, "planted": planted}}
 
 
 def measure(run: Run, given: Any, steps: Steps) -> dict[str, Any]:
