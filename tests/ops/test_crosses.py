@@ -58,7 +58,13 @@ def test_counters_are_cut_where_plain_ones_are(rows, random):
     time_N = before_P[key_N]
     own, kin, *lasts = history.counters(item_E, time_E, cuts, key_N, item_N)
     days = [np.where(x >= 0, (time_N - x) / crosses.DAY_MS, np.nan) for x in lasts]
-    decay = history.decayed_count(item_E, time_E, cuts, key_N, item_N, time_N, HALF_LIFE_MS)
+    decay = [
+        sum(0.5 ** ((now - t) / HALF_LIFE_MS) for i, t in zip(some, then, strict=True) if i == item)
+        for item, now, some, then in (
+            (i, now, item_E[cuts[k] : cuts[k + 1]], time_E[cuts[k] : cuts[k + 1]])
+            for i, now, k in zip(item_N, time_N, key_N, strict=True)
+        )
+    ]
     plain = own, days[0], own / np.maximum(kin, 1), decay, kin, days[1]
     for f, column in enumerate(columns):
         want_N = buckets.ids_reference(EDGES, np.asarray(plain[column], float))

@@ -305,25 +305,6 @@ def category_keys(user_offsets: Array, category: Array, order: Array) -> tuple[A
 
 
 @njit(cache=True, nogil=True)
-def decayed_count(
-    item_E: Array,
-    time_E: Array,
-    offsets: Array,
-    key_N: Array,
-    item_N: Array,
-    time_N: Array,
-    half_life_ms: float,
-) -> Array:
-    """A candidate's own events, each worth half after ``half_life_ms``, ``(N,) float64``."""
-    out = np.zeros(key_N.shape[0], np.float64)
-    for n in range(key_N.shape[0]):
-        for e in range(offsets[key_N[n]], offsets[key_N[n] + 1]):
-            if item_E[e] == item_N[n]:
-                out[n] += 0.5 ** ((time_N[n] - time_E[e]) / half_life_ms)
-    return out
-
-
-@njit(cache=True, nogil=True)
 def own_share(
     user_offsets: Array,
     key_offsets: Array,

@@ -28,7 +28,11 @@ def top(score_N: Tensor, offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) in
 
 
 def top_in_place(score_N: Tensor, offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) int64
-    """The positions of ``top``, ascending: the same candidates in the order they had."""
+    """The positions of ``top``, ascending: the same candidates in the order they had.
+
+    Scores that are no numbers come last.
+    """
+    score_N = score_N.masked_fill(score_N.isnan(), -torch.inf)
     if len(quota_B) == 1:
         return torch.from_numpy(kept(score_N.numpy(), int(quota_B)))
     return top(score_N, offsets, quota_B).sort().values
