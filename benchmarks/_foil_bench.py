@@ -6,7 +6,7 @@ I  items, 0 is none    R  requests    K  best items
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from copy import copy
 from dataclasses import replace
 from itertools import pairwise
@@ -140,9 +140,11 @@ class Part(Split[Any]):
     def cross(self, users: Any, item: Tensor, row: Tensor) -> Tensor:
         return self._scorer.cross(users, item, row)
 
-    def fused(self, users: Any, row_IX: Tensor, bonus_I: Tensor) -> Scores:
+    def fused(
+        self, vector_IV: Tensor, row_IX: Tensor, bonus_I: Tensor
+    ) -> Callable[[Requests], list[Scores]]:
         assert isinstance(self._scorer, Fused)
-        return self._scorer.fused(users, row_IX, bonus_I)
+        return self._scorer.fused(self._vector_IV, row_IX, bonus_I)
 
 
 def first(whole: Searchable, num_items: int) -> Searchable:

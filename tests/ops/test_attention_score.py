@@ -46,7 +46,9 @@ class Case:
 
     def unit(self):
         attention = (self.key, self.bias, self.value, self.count) if self.heads else None
-        return attention_score.unit(self.product, self.half, attention, self.layers, self.life)
+        return attention_score.unit(
+            self.product, self.half, attention, attention_score.net(self.layers), self.life
+        )
 
     def plain(self, table, item):
         """One score, number by number."""
@@ -96,10 +98,15 @@ cases = st.builds(
 )
 
 
+def scorer(case, table, threads=1):
+    items = attention_score.catalogue(table, case.bonus, case.width)
+    return attention_score.Scorer(case.unit(), items, threads)
+
+
 def scores(case, items, table=None, threads=1):
     """By the kernel."""
     table = case.table if table is None else table
-    return attention_score.Scorer(case.unit(), table, case.bonus, case.width, threads)(items)
+    return scorer(case, table, threads)(items)
 
 
 @given(cases, st.booleans(), st.integers(1, 2))

@@ -7,14 +7,14 @@ from numba import njit
 
 from headrace.ops import atomics, graph_search, graph_walk
 from headrace.ops import graph_walk_kernels as kernels
-from headrace.ops.attention_score import Scorer
 from headrace.ops.graph_search import Effort
+from tests.ops import test_attention_score
 from tests.ops.test_attention_score import Case
 from tests.ops.test_graph_search import efforts, random_graph
 
 
 def scorer(case, threads=1):
-    return Scorer(case.unit(), case.table, case.bonus, case.width, threads)
+    return test_attention_score.scorer(case, case.table, threads)
 
 
 def case_of(rng, items, groups=0):

@@ -139,10 +139,12 @@ def test_the_kernel_scores_as_the_cross(dtype, more, tiny_samples, requests):
     every, row_IX, users = parts(made, requests, tiny_samples.space)
     bonus_I, row_IX = torch.randn(len(every)), row_IX.to(dtype)
     asked = every.flip(0)
+    with torch.no_grad():
+        scores = made.fused(made.vectors(every), row_IX, bonus_I)(requests)
     for b in range(len(requests)):
         with torch.no_grad():
             want_I = made.cross(users.one(b), asked, row_IX.float()[asked]) + bonus_I[asked]
-            got_I = torch.from_numpy(made.fused(users.one(b), row_IX, bonus_I)(asked.int().numpy()))
+        got_I = torch.from_numpy(scores[b](asked.int().numpy()))
         torch.testing.assert_close(got_I, want_I, rtol=1e-5, atol=1e-4)
 
 
@@ -166,7 +168,11 @@ def test_a_user_without_events_has_finite_scores(tiny_samples):
     made = scorer(tiny_samples.space, lifelong=LIFELONG)
     every, row_IX, users = parts(made, first, tiny_samples.space)
     with torch.no_grad():
-        assert made.cross(users.one(0), every, row_IX).isfinite().all()
+        score_I = made.cross(users.one(0), every, row_IX)
+        fused = made.fused(made.vectors(every), row_IX, torch.zeros(len(every)))
+        fused_I = torch.from_numpy(fused(first)[0](every.int().numpy()))
+    assert score_I.isfinite().all()
+    torch.testing.assert_close(fused_I, score_I, rtol=1e-5, atol=1e-4)
 
 
 def test_half_precision_is_near(tiny_samples, requests):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from .. import config
 from ..data import Requests
 from ..ops import ragged
+from ..ops.event_pools import Told
 from .age import NUM_AGES, age_ids
 from .embedder import INITIAL_SD
 
@@ -44,6 +45,14 @@ class Events:
     def gather(self, item_UD: Tensor) -> Tensor:  # (B, L, D)
         """Spread what is known of the distinct items to the events."""
         return F.embedding(self.place, item_UD)
+
+
+def told(requests: Requests, sequence: str) -> Told:
+    """The events of a sequence as kernels read them."""
+    item_E, kind_E = requests.ragged(f"{sequence}.item"), requests.ragged(f"{sequence}.type")
+    time_E = requests.ragged(f"{sequence}.time_ms").values
+    parts = item_E.offsets, item_E.values, kind_E.values, time_E, requests.time_ms
+    return Told(*(x.numpy() for x in parts))
 
 
 class SideTable(nn.Module):
@@ -85,12 +94,13 @@ class EventWeights(nn.Module):
         """What types and ages say of the weights of their events."""
         return [self.side] if self.pooling == "attention" else []
 
-    def project(self, item_UF: Tensor) -> Tensor:  # (U, H or 0)
-        """What items say of the weights of their events."""
-        return self.item(item_UF) if self.pooling == "attention" else item_UF[:, :0]
+    @property
+    def layers(self) -> list[nn.Linear]:
+        """What the items' features say of the weights of their events."""
+        return [self.item] if self.pooling == "attention" else []
 
     def forward(self, logit_BLH: Tensor, events: Events) -> Tensor:  # (B, H, L)
-        """Weigh the events; ``logit_BLH`` is ``project`` of their items."""
+        """Weigh the events; ``logit_BLH`` is what ``layers`` say of their items."""
         mask_BL1 = events.mask.unsqueeze(2)
         if self.pooling == "mean":
             total_B11 = mask_BL1.sum(1, keepdim=True).clamp(min=1)
@@ -135,12 +145,13 @@ class HistoryEncoder(nn.Module):
         self.side = SideTable(config.dim)
         self.nothing = nn.Parameter(torch.zeros(self.width))
 
-    def project(self, item_UF: Tensor) -> Tensor:  # (U, X)
-        """What items put into their events, from the items' features."""
-        return torch.cat([self.item(item_UF), self.weights.project(item_UF)], dim=1)
+    @property
+    def layers(self) -> list[nn.Linear]:
+        """What the items' features put into their events, side by side."""
+        return [self.item, *self.weights.layers]
 
     def forward(self, item_BLX: Tensor, events: Events) -> Tensor:  # (B, width)
-        """Encode each request's events; ``item_BLX`` is ``project`` of their items."""
+        """Encode each request's events; ``item_BLX`` is what ``layers`` say of their items."""
         item_BLD, logit_BLH = item_BLX.tensor_split([self.item.out_features], dim=2)
         event_BLD = item_BLD + self.side(events)
         pooled_BW = (self.weights(logit_BLH, events) @ event_BLD).flatten(1)

@@ -22,7 +22,7 @@ from ..ops.event_pools import Known, Told
 from ..schema import Schema
 from . import age
 from .embedder import Embedder
-from .history import Events, EventWeights, HistoryEncoder
+from .history import Events, EventWeights, HistoryEncoder, told
 from .mlp import Activation, mlp
 
 Array = NDArray[Any]
@@ -112,19 +112,20 @@ class Towers(nn.Module):
         """Encode requests alone; ``items`` are all of the catalogue, encoded."""
         if items.known is None or torch.is_grad_enabled():
             return self._user(embed, requests, self._history(requests), items)
-        name, (vectors, _) = self.config.history, self._user_shape
-        event_E, kind_E = requests.ragged(f"{name}.item"), requests.ragged(f"{name}.type")
-        time_E = requests.ragged(f"{name}.time_ms").values
-        told = event_E.offsets, event_E.values, kind_E.values, time_E, requests.time_ms
+        request_BD = embed.request_of(items.tables, requests)
+        return self.users_told(items.known, told(requests, self.config.history), request_BD)
+
+    def users_told(self, known: Known, events: Told, request_BD: Array) -> Tensor:  # (B, H, D)
+        """The quick way, without gradients: items of ``events`` are rows of ``known``."""
+        vectors, _ = self._user_shape
         pooled_BW, mean_BHD = event_pools.pools(
-            items.known,
-            Told(*(x.numpy() for x in told)),
+            known,
+            events,
             self.config.encoder.events,
             self.history.weights.heads,
             vectors if self.config.shortcut else 0,
             self.config.encoder.pooling == "attention",
         )
-        request_BD = embed.request_of(items.tables, requests)
         user_BHD = self._layers(torch.from_numpy(np.concatenate([pooled_BW, request_BD], axis=1)))
         if not self.config.shortcut:
             return F.normalize(user_BHD, dim=2)
@@ -136,10 +137,9 @@ class Towers(nn.Module):
         """Encode distinct items."""
         feature_UF = embed.items(item_U)
         vector_UD, extra_UX = self.item_tower(feature_UF).split(self._item_shape, dim=1)
-        event_UW = self.history.project(feature_UF)
         if self.config.shortcut:
             vector_UD = vector_UD + self.item_shortcut(feature_UF)
-            event_UW = torch.cat([event_UW, self.user_shortcut.project(feature_UF)], dim=1)
+        event_UW = torch.cat([layer(feature_UF) for layer in self._event_layers()], dim=1)
         return Items(F.normalize(vector_UD, dim=1), extra_UX, event_UW)
 
     @torch.no_grad()
@@ -148,14 +148,13 @@ class Towers(nn.Module):
         parts = [self.encode(embed, some) for some in item_M.split(chunk)]
         vector = torch.cat([part.vector for part in parts])
         event = torch.cat([part.event for part in parts])
-        known = self._known(vector, event)
-        tables = embed.request_tables() if known is not None else ()
+        quick = event.device.type == "cpu" and event.dtype == torch.float32
+        known = self.known(vector, event) if quick else None
+        tables = embed.tables_of("user", "context") if quick else ()
         return Items(vector, torch.cat([part.extra for part in parts]), event, known, tables)
 
-    def _known(self, vector_IX: Tensor, event_IW: Tensor) -> Known | None:
-        """What the quick way to user vectors reads; None where there is none."""
-        if event_IW.device.type != "cpu" or event_IW.dtype != torch.float32:
-            return None
+    def known(self, vector_IX: Tensor, event_IW: Tensor) -> Known:
+        """What the quick way reads of items, on CPU and float32, and of types and ages."""
         sides = [self.history.side, *self.history.weights.sides]
         if self.config.shortcut:
             sides += self.user_shortcut.sides
@@ -163,6 +162,15 @@ class Towers(nn.Module):
         age_AW = torch.cat([each.age[0] for each in sides], dim=1)
         own = event_IW, kind_KW, age_AW, age.STARTS_MS, vector_IX, self.history.nothing
         return Known(*(x.detach().contiguous().numpy() for x in own))
+
+    def event_layer(self) -> tuple[Tensor, Tensor]:  # (F, W), (W,)
+        """Weight and bias of what items' features put into events, in one layer."""
+        layers = self._event_layers()
+        weight_WF = torch.cat([layer.weight for layer in layers])
+        return weight_WF.T.detach(), torch.cat([layer.bias for layer in layers]).detach()
+
+    def _event_layers(self) -> list[nn.Linear]:
+        return self.history.layers + (self.user_shortcut.layers if self.config.shortcut else [])
 
     def _history(self, requests: Requests) -> Tensor:  # (E,)
         return requests.ragged(f"{self.config.history}.item").values

@@ -25,13 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import attention_score_kernels as kernels
-from .attention_score_kernels import Catalogue, Lifetime, Unit
+from .attention_score_kernels import Catalogue, Lifetime, Net, Unit
 from .lanes import LANES
 from .parallel import spread
 
 Array = NDArray[Any]
 SHARE = 768  # items that make a thread worth while
-PADDING = -1e30  # logit of a key that is none
+PADDING = np.float32(-1e30)  # logit of a key that is none
 
 _NUMBERS, _FLOATS = np.zeros(0, np.int64), np.zeros(0, np.float32)
 _SHEET, _BOX = np.zeros((0, 0), np.float32), np.zeros((0, 0, 0), np.float32)
@@ -40,61 +40,72 @@ _NO_LIFETIME = Lifetime(
 )
 
 
-def unit(
-    product_V: Array,
-    half_H: Array,
-    attention: tuple[Array, Array, Array, Array] | None,
-    layers: Sequence[tuple[Array | None, Array, Array]],
-    lifetime: Lifetime | None = None,
-) -> Unit:
-    """Pad what a request brings to whole vectors.
+def net(layers: Sequence[tuple[Array | None, Array, Array]]) -> Net:
+    """Pad the layers behind the first to whole vectors.
 
-    ``attention`` holds keys ``(A, Q, L)``, biases ``(A, L)``, values ``(A, L, H)`` and what the log
-    of the sum is multiplied by, ``(A, H)``. ``layers`` hold slopes of the activation before (None:
-    ReLU), weights ``(to, from)`` and biases; the last has one output. Without layers the score is
-    the product alone.
+    Each is the slope of the activation before it (None: ReLU), its weight ``(to, from)`` and its
+    bias; the last has one output. Without layers a score is the product alone.
     """
-    key_AQL, bias_AL, value_ALH, count_AH = attention or (_BOX, _SHEET, _BOX, _SHEET)
     slopes, weights, shifts = list[Array](), list[Array](), list[Array]()
     last, last_shift = _FLOATS, 0.0
     for at, (slope, weight, shift) in enumerate(layers):
-        slopes.append(_padded(np.zeros(weight.shape[1]) if slope is None else slope))
+        slopes.append(padded(np.zeros(weight.shape[1]) if slope is None else slope))
         if at == len(layers) - 1:
-            last, last_shift = _padded(weight[0]), float(shift[0])
+            last, last_shift = padded(weight[0]), float(shift[0])
         else:
-            weights.append(_padded(_padded(weight.T, 0), 1))
-            shifts.append(_padded(shift))
-    return Unit(
-        np.ascontiguousarray(product_V, np.float32),
-        _padded(half_H),
-        _padded(key_AQL),
-        _padded(bias_AL, filler=PADDING),
-        _padded(_padded(value_ALH, 1), 2),
-        _padded(count_AH),
+            weights.append(padded(padded(weight.T, 0), 1))
+            shifts.append(padded(shift))
+    return Net(
         np.array([len(shift) for shift in shifts], np.int64),
         _end_to_end(slopes),
         _end_to_end(weights),
         _end_to_end(shifts),
         last,
         last_shift,
-        _NO_LIFETIME if lifetime is None else lifetime._replace(out_XH=_padded(lifetime.out_XH)),
     )
+
+
+def unit(
+    product_V: Array,
+    half_H: Array,
+    attention: tuple[Array, Array, Array, Array] | None,
+    rest: Net,
+    lifetime: Lifetime | None = None,
+) -> Unit:
+    """Pad what a request brings to whole vectors, where it is not padded yet.
+
+    ``attention`` holds keys ``(A, Q, L)``, biases ``(A, L)``, values ``(A, L, H)`` and what the log
+    of the sum is multiplied by, ``(A, H)``.
+    """
+    key_AQL, bias_AL, value_ALH, count_AH = attention or (_BOX, _SHEET, _BOX, _SHEET)
+    return Unit(
+        np.ascontiguousarray(product_V, np.float32),
+        padded(half_H),
+        padded(key_AQL),
+        padded(bias_AL, filler=PADDING),
+        padded(padded(value_ALH, 1), 2),
+        padded(count_AH),
+        rest,
+        _NO_LIFETIME if lifetime is None else lifetime._replace(out_XH=padded(lifetime.out_XH)),
+    )
+
+
+def catalogue(table_IX: Array, bonus_I: Array, width: int) -> Catalogue:
+    """The item part, to be scored by ``Scorer``.
+
+    A row of the table is the item's half of the first layer, ``width`` wide, its queries head by
+    head, its query of a lifetime, and its vector. ``bonus_I`` is added to scores.
+    """
+    bits_IX = table_IX.view(np.uint32) if table_IX.dtype == np.float32 else table_IX
+    return Catalogue(bits_IX, bonus_I, width)
 
 
 @final
 class Scorer:
-    """Scores items for one request: ``item_N -> score_N``.
+    """Scores items for one request: ``item_N -> score_N``. Few items take one thread."""
 
-    A row of the table is the item's half of the first layer, ``width`` wide, its queries head by
-    head, its query of a lifetime, and its vector. Few items take one thread.
-    """
-
-    def __init__(
-        self, unit: Unit, table_IX: Array, bonus_I: Array, width: int, threads: int
-    ) -> None:
-        bits_IX = table_IX.view(np.uint32) if table_IX.dtype == np.float32 else table_IX
-        self.unit, self.items = unit, Catalogue(bits_IX, bonus_I, width)
-        self.threads = threads
+    def __init__(self, unit: Unit, items: Catalogue, threads: int) -> None:
+        self.unit, self.items, self.threads = unit, items, threads
 
     def __call__(self, item_N: Array) -> Array:  # (N,) float32
         """Scores of some items, by their numbers (int32)."""
@@ -104,11 +115,14 @@ class Scorer:
         return score_N
 
 
-def _padded(x: Array, axis: int = -1, filler: float = 0.0) -> Array:
-    """Up to a multiple of ``LANES`` along one axis, float32."""
+def padded(x: Array, axis: int = -1, filler: float | np.float32 = 0.0) -> Array:
+    """Up to a multiple of ``LANES`` along one axis, float32, contiguous."""
     axis %= x.ndim
+    missing = -x.shape[axis] % LANES
+    if not missing:
+        return np.ascontiguousarray(x, np.float32)
     shape = list(x.shape)
-    shape[axis] += -shape[axis] % LANES
+    shape[axis] += missing
     out = np.full(shape, filler, np.float32)
     out[tuple(map(slice, x.shape))] = x
     return out

@@ -36,6 +36,17 @@ class Lifetime(NamedTuple):
     out_XH: Array  # (W + 1, H)
 
 
+class Net(NamedTuple):
+    """The layers behind the first, all contiguous; ``net`` makes it."""
+
+    width_J: Array  # int64, the outputs of the layers but the last, padded
+    slope: Array  # below 0, of the activation before each layer, end to end
+    weight: Array  # (from, to) of each layer but the last, end to end
+    shift: Array  # their biases, end to end
+    last: Array  # weights of the last layer; empty without a net
+    last_shift: float
+
+
 class Unit(NamedTuple):
     """The request's part, all contiguous; ``unit`` makes it."""
 
@@ -45,12 +56,7 @@ class Unit(NamedTuple):
     bias_AL: Array
     value_ALH: Array
     count_AH: Array
-    width_J: Array  # int64, the outputs of the layers behind the first but the last, padded
-    slope: Array  # below 0, of the activation before each layer behind the first, end to end
-    weight: Array  # (from, to) of each of those layers but the last, end to end
-    shift: Array  # their biases, end to end
-    last: Array  # weights of the last layer; empty without a net
-    last_shift: float
+    net: Net
     lifetime: Lifetime
 
 
@@ -79,7 +85,7 @@ class Room(NamedTuple):
 def room_for(unit: Unit, items: Catalogue) -> Room:
     """Room for one tile after the other."""
     heads, depth, keys = unit.key_AQL.shape
-    widest = max(len(unit.half_H), unit.width_J.max() if len(unit.width_J) else 0)
+    widest = max(len(unit.half_H), unit.net.width_J.max() if len(unit.net.width_J) else 0)
     longest = unit.lifetime.length_P.max() if len(unit.lifetime.length_P) else 1
     return Room(
         np.empty(TILE * items.bits_IX.shape[1], np.float32),
@@ -116,7 +122,7 @@ def score_span(
         query_ARQ = room.query[: heads * rows * depth].reshape(heads, rows, depth)
         _widen(items.bits_IX, item_N, start, end, _sheet(wide, 0, rows, across))
         for n in range(start, stop):
-            score_N[n] = unit.last_shift + items.bonus_I[item_N[n]]
+            score_N[n] = unit.net.last_shift + items.bonus_I[item_N[n]]
         _add_products(row_RX, unit.product_V, score_N, start)
         _part(row_RX, items.width, unit.half_H, x_RH, query_ARQ)
         share_RL = _sheet(room.share, 0, rows, keys)
@@ -129,8 +135,8 @@ def score_span(
         if len(unit.lifetime.out_XH):
             at = items.width + heads * depth
             _add_lifetime(unit.lifetime, item_N, start, row_RX, at, room.logit_L, room.said, x_RH)
-        if len(unit.last):
-            _net(unit, rows, room.x, room.y, score_N, start)
+        if len(unit.net.last):
+            _net(unit.net, len(unit.half_H), rows, room.x, room.y, score_N, start)
 
 
 @njit(cache=True, nogil=True)
@@ -262,20 +268,21 @@ def _add_lifetime(
 
 
 @njit(cache=True, nogil=True)
-def _net(unit: Unit, rows: int, x_flat: Array, y_flat: Array, score_N: Array, first: int) -> None:
-    """Add the rest of the net; the sheets take turns."""
-    a = len(unit.half_H)
+def _net(
+    net: Net, a: int, rows: int, x_flat: Array, y_flat: Array, score_N: Array, first: int
+) -> None:
+    """Add what the layers make of ``a`` numbers a row; the sheets take turns."""
     slope_at = weight_at = shift_at = 0
     x_RH = _sheet(x_flat, 0, rows, a)
-    for b in unit.width_J:
-        _activate(x_RH, unit.slope[slope_at : slope_at + a])
+    for b in net.width_J:
+        _activate(x_RH, net.slope[slope_at : slope_at + a])
         y_RH = _sheet(y_flat, 0, rows, b)
-        _fill_rows(y_RH, unit.shift[shift_at : shift_at + b])
-        add_product(x_RH, _sheet(unit.weight, weight_at, a, b), y_RH)
+        _fill_rows(y_RH, net.shift[shift_at : shift_at + b])
+        add_product(x_RH, _sheet(net.weight, weight_at, a, b), y_RH)
         slope_at, weight_at, shift_at = slope_at + a, weight_at + a * b, shift_at + b
         x_flat, y_flat, x_RH, a = y_flat, x_flat, y_RH, b
-    _activate(x_RH, unit.slope[slope_at : slope_at + a])
-    _add_products(x_RH, unit.last, score_N, first)
+    _activate(x_RH, net.slope[slope_at : slope_at + a])
+    _add_products(x_RH, net.last, score_N, first)
 
 
 @njit(cache=True, nogil=True)

@@ -51,6 +51,8 @@ def head(offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) int64 positions
 def tail(offsets: Tensor, most: int) -> Tensor:  # (K,) int64 positions
     """The last positions of each row, ``most`` of them where there are as many."""
     size = int(offsets[-1])
+    if len(offsets) == 2:
+        return torch.arange(max(0, size - most), size)
     left_N = offsets[1:][rows_of(offsets, size)] - torch.arange(size)
     return torch.nonzero(left_N <= most)[:, 0]
 

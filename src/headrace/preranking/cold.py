@@ -242,7 +242,7 @@ class Cold(PreRanker):
         above = copy.deepcopy(list(self.head)[2 if rectify else 1 :])
         event_IM = self._frozen if self._remembers else self._frozen[:, :0]
         self._ready = _Ready(
-            self.embed.request_tables(),
+            self.embed.tables_of("user", "context"),
             request_layer(first, self.squeeze, request, self.config.squash),
             *(x.contiguous().numpy() for x in (event_IM, item_IH, cross_RH, sizes.cumsum(0)[:-1])),
             rectify=rectify,

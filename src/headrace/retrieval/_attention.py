@@ -24,14 +24,15 @@ from ..features import FeatureSpace
 from ..nn.history import Events
 from ..nn.mlp import PReLU, activate
 from ..nn.towers import Items, Towers, check, embedder
-from ..ops import attention_score
 from ..ops.distinct import distinct
 from ..ops.embedding_rows import take_rows
 from ..schema import Schema
+from ._fused import FusedAttention
 from ._lifetime import Groups, Lifelong, LifelongConfig
 from ._recent import Keys, Recent
-from ._split import Scores, SplitModule
+from ._split import SplitModule
 
+Array = NDArray[Any]
 SIGHT = 4.0  # how much what the net sees of items counts in their distance
 
 
@@ -46,6 +47,11 @@ class Layer:
     def __call__(self, x: Tensor) -> Tensor:
         x = x.relu() if self.slope is None else F.prelu(x.flatten(0, -2), self.slope).view_as(x)
         return F.linear(x, self.weight, self.bias)
+
+    def arrays(self) -> tuple[Array | None, Array, Array]:
+        """Slope, weight and bias."""
+        weight, bias = self.weight.detach().numpy(), self.bias.detach().numpy()
+        return None if self.slope is None else self.slope.detach().numpy(), weight, bias
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,32 +222,12 @@ class AttentionScorer(SplitModule[Attending]):
             x = layer(x)
         return score + x.squeeze(-1).float()
 
-    def fused(self, users: Attending, row_IX: Tensor, bonus_I: Tensor) -> Scores:
-        """The cross by ``ops.attention_score``; sums are float32 with bf16 rows, too."""
-        recent, long = users.recent, users.long
-        lifetime = None
-        if self.lifelong is not None and long is not None:
-            lifetime = self.lifelong.kernel_part(long, int(users.request))
-        unit = attention_score.unit(
-            _array(users.product[:, 0]),
-            _array(users.half[0]),
-            recent
-            and (
-                _array(recent.key),
-                _array(recent.bias[:, 0]),
-                _array(recent.value),
-                _array(recent.count[:, 0]),
-            ),
-            [
-                (None if x.slope is None else _array(x.slope), _array(x.weight), _array(x.bias))
-                for x in users.layers
-            ],
-            lifetime,
-        )
-        low = row_IX.dtype == torch.bfloat16
-        table_IX = row_IX.view(torch.uint16).numpy() if low else row_IX.numpy()
-        bonus, width, threads = bonus_I.numpy(), self._parts[0], torch.get_num_threads()
-        return attention_score.Scorer(unit, table_IX, bonus, width, threads)
+    def fused(self, vector_IV: Tensor, row_IX: Tensor, bonus_I: Tensor) -> FusedAttention:
+        """The user part by kernels, the cross by ``ops.attention_score``.
+
+        Sums are float32 with bf16 rows, too.
+        """
+        return FusedAttention(self, vector_IV, row_IX, bonus_I)
 
     def _users(
         self,
@@ -268,10 +254,11 @@ class AttentionScorer(SplitModule[Attending]):
             half_BH.unsqueeze(1).to(dtype),
             recent,
             self.lifelong.users(requests, look_up) if self.lifelong is not None else None,
-            self._layers(dtype),
+            self.layers(dtype),
         )
 
-    def _layers(self, dtype: torch.dtype) -> tuple[Layer, ...]:
+    def layers(self, dtype: torch.dtype) -> tuple[Layer, ...]:
+        """Those behind the first."""
         layers: list[Layer] = []
         modules = list(self.rest)
         for rule, linear in zip(modules[::2], modules[1::2], strict=True):
@@ -283,7 +270,3 @@ class AttentionScorer(SplitModule[Attending]):
     def _even(self, vector: Tensor) -> Tensor:
         """Vectors of length 1, their entries about 1."""
         return vector * self.config.dim**0.5
-
-
-def _array(x: Tensor) -> NDArray[Any]:
-    return x.detach().contiguous().numpy()

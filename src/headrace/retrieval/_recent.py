@@ -9,15 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self, final
+from typing import Any, Self, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import Requests
+from ..nn import age
 from ..nn.history import Events, SideTable
 from ..nn.search import INITIAL_SHARPNESS, direction
+from ..ops import attention_score
+from ..ops.event_keys import Folded
+
+Array = NDArray[Any]
 
 NOTHING = -5.0  # logit of attending to nothing, at first: between strangers' -10 and the same's 0
 LEAST = 1e-30  # share of the attention that goes to nothing, at least: it has a logarithm
@@ -95,6 +102,32 @@ class Recent(nn.Module):
             torch.cat([nothing, value_BALH], dim=2),
             self.count,
             tuple((1 + events.mask.sum(1)).tolist()),
+        )
+
+    @torch.no_grad()
+    def folded(self, vector_IV: Tensor, scale: float) -> Folded:
+        """What the kernel for the user half reads; vectors are multiplied by ``scale`` here."""
+        heads, depth, lanes = self._heads, self._outputs, attention_score.padded
+
+        def values(x_NX: Tensor) -> Array:  # (N, A * H), each head's padded
+            return lanes(x_NX.unflatten(1, (heads, depth)).numpy()).reshape(len(x_NX), -1)
+
+        def side(x_NV: Tensor) -> Array:  # (N, X)
+            own_NX = values(self.value(x_NV))
+            return np.concatenate([np.zeros((len(x_NV), key_VX.shape[1]), np.float32), own_NX], 1)
+
+        key_VX = lanes(scale * self.key.weight.T.numpy())
+        return Folded(
+            vector_IV.numpy(),
+            np.concatenate([key_VX, values(scale * self.value.weight.T)], axis=1),
+            side(self.side.kind[:, 0]),
+            side(self.side.age[0]),
+            self.side_bias.kind[:, 0].numpy(),
+            (self.side_bias.age[0] - self.sharpness[:, 0]).numpy(),
+            age.STARTS_MS.numpy(),
+            self.nothing.detach().numpy(),
+            lanes(self.nothing_value[:, 0].numpy()),
+            self._head_dim,
         )
 
     def forward(self, keys: Keys, query: Tensor, x: Tensor) -> Tensor:  # (..., n, H)

@@ -6,6 +6,7 @@ B requests    I items    V width of an item's vector    X width of an item's row
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -185,14 +186,17 @@ class Searchable:
         """Make the user part; what scores items for each request."""
         if not len(requests):
             return []
-        kernel = self.scorer if isinstance(self.scorer, Fused) else None
-        dtype = self.row_IX.dtype if kernel is None else torch.float32
         with threads(1):  # it is many small steps: a team waits longer for itself than it works
-            users = self.scorer.users(requests, self.vector_IV, dtype)
-        each = [users.one(b) for b in range(len(requests))]
-        if kernel is not None:
-            return [kernel.fused(one, self.row_IX, self.bonus_I) for one in each]
-        return [partial(self._crossed, one) for one in each]
+            if self._fused is not None:
+                return self._fused(requests)
+            users = self.scorer.users(requests, self.vector_IV, self.row_IX.dtype)
+        return [partial(self._crossed, users.one(b)) for b in range(len(requests))]
+
+    @cached_property
+    def _fused(self) -> Callable[[Requests], list[Scores]] | None:
+        if not isinstance(self.scorer, Fused):
+            return None
+        return self.scorer.fused(self.vector_IV, self.row_IX, self.bonus_I)
 
     @torch.inference_mode()
     def _crossed(self, one: Any, item_N: Array) -> Array:

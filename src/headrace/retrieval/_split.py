@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
+from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -76,12 +76,14 @@ Scores = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
 @runtime_checkable
 class Fused(Protocol):
-    """A split scorer with a kernel that does the cross in one pass."""
+    """A split scorer with kernels for the user part and for the cross in one pass."""
 
-    def fused(self, users: Any, row_IX: Tensor, bonus_I: Tensor) -> Scores:
-        """Scores by the rows of all items, of one request: ``users`` is one's, in float32.
+    def fused(
+        self, vector_IV: Tensor, row_IX: Tensor, bonus_I: Tensor
+    ) -> Callable[[Requests], list[Scores]]:
+        """What makes scores for each request, of a catalogue with these parts.
 
-        ``bonus_I`` is added.
+        ``bonus_I`` is added. Weights are read here, once.
         """
         ...
 
