@@ -186,9 +186,9 @@ class Searchable:
         """Make the user part; what scores items for each request."""
         if not len(requests):
             return []
+        if self._fused is not None:
+            return self._fused(requests)
         with threads(1):  # it is many small steps: a team waits longer for itself than it works
-            if self._fused is not None:
-                return self._fused(requests)
             users = self.scorer.users(requests, self.vector_IV, self.row_IX.dtype)
         return [partial(self._crossed, users.one(b)) for b in range(len(requests))]
 
