@@ -22,7 +22,7 @@ from benchmarks._foil_world import EVENTS, GRAPH
 from headrace.data import Ragged, Requests
 from headrace.ops.graph_search import Effort, Found
 from headrace.retrieval._attention import AttentionScorer
-from headrace.retrieval._searched import Searchable, newest, placed
+from headrace.retrieval._searched import Searchable, placed
 from headrace.retrieval._split import Fused, Scores, Split
 
 Array = NDArray[Any]
@@ -80,7 +80,7 @@ class Bench:
     ) -> Found:
         """The same of requests that are at hand."""
         scale_B = np.full(len(asked), scale)
-        seeds = newest(asked, "history", EVENTS) if self.seeded else None
+        seeds = asked.ragged("history.item").tail(EVENTS) if self.seeded else None
         return (catalogue or self.catalogue).search(
             asked, MOST, effort, scale_B=scale_B, seeds=seeds
         )

@@ -36,7 +36,7 @@ from headrace.retrieval._searched import Searchable
 Array = NDArray[Any]
 AIM, CHURN = 0.98, 0.05
 CHURNED = 100_000  # items of the catalogue that changes, at most
-EFFORT = Effort(width=(500, 30, 30), hops=(8, 1, 2))
+EFFORT = Effort(width=(450, 20, 20), hops=(8, 1, 2))
 SCALES = (0.25, 0.5, 1.0, 2.0)  # of the widths: four settings
 LADDER = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
 GATES = {

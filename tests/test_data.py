@@ -28,6 +28,14 @@ def test_take_rows_repeats_and_reorders(r, data):
     assert [taken[b].tolist() for b in range(len(taken))] == [r[w] for w in wanted]
 
 
+@given(rows, st.integers(0, 5))
+def test_tail_keeps_the_last(r, most):
+    last = ragged(r).tail(most)
+    assert [last[b].tolist() for b in range(len(last))] == [
+        row[max(0, len(row) - most) :] for row in r
+    ]
+
+
 @pytest.mark.parametrize(
     ("offsets", "message"),
     [([0, 2], "do not describe"), ([0, 3, 2, 3], "decrease"), ([1, 3], "do not describe")],

@@ -72,6 +72,14 @@ class Ragged:
             return per_row.expand(self.values.shape[0], *per_row.shape[1:])
         return per_row.index_select(0, self.row)
 
+    def tail(self, most: int) -> Ragged:
+        """The last ``most`` values of each row, of shorter rows all."""
+        if len(self) == 1:
+            size = min(self.values.shape[0], most)
+            return Ragged(self.values[self.values.shape[0] - size :], torch.tensor([0, size]))
+        left_N = self.offsets[1:][self.row] - torch.arange(self.values.shape[0])
+        return Ragged.sized(self.values[left_N <= most], self.lengths.clamp(max=most))
+
     def take_rows(self, rows: Tensor) -> Ragged:
         """Rows at these indices, in this order, repeats allowed."""
         lengths = self.lengths[rows]

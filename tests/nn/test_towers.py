@@ -9,7 +9,7 @@ from headrace.nn.towers import Towers, check, embedder
 
 CHOICES = [
     {},
-    {"shortcut": False},
+    {"shortcut": False, "activation": "prelu"},
     {"encoder": HistoryEncoder.Config(pooling="mean")},
     {"encoder": HistoryEncoder.Config(events=3, heads=1), "user_hidden": (), "item_hidden": ()},
 ]
@@ -86,9 +86,14 @@ def test_the_compiled_way_to_user_vectors_is_the_plain_one(settings, tiny_sample
             weight.add_(0.3 * torch.randn(weight.shape))
         items = towers.encode_all(embed, torch.arange(len(embed.item_ids)))
         got_BHD = towers.users(embed, requests, items)
-        plain_BHD = towers.users(embed, requests, replace(items, known=None))
-    assert items.known is not None
+        plain_BHD = towers.users(embed, requests, replace(items, tower=None))
+    assert items.tower is not None
     torch.testing.assert_close(got_BHD, plain_BHD)
+
+
+def test_towers_with_batch_statistics_have_the_plain_way_alone(tiny_samples):
+    embed, towers = build(tiny_samples, activation="dice")
+    assert towers.encode_all(embed, torch.arange(len(embed.item_ids))).tower is None
 
 
 def test_only_the_newest_events_count(tiny_samples, requests):

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.ops import event_keys
-from headrace.ops.attention_score import PADDING, padded
+from headrace.ops.attention_score import PADDING
 from headrace.ops.event_keys import Folded
 from headrace.ops.event_pools import Told
+from headrace.ops.lanes import padded
 
 ITEMS, KINDS, WIDTH = 7, 3, 5
 STARTS = np.array([1000, 3000])

@@ -98,7 +98,7 @@ class Embedder(nn.Module):
     def tables_of(self, *sides: Side) -> tuple[Array, ...]:
         """The tables of the features of these sides, where they lie, feature by feature.
 
-        Of a model that serves: on CPU, float32. ``request_of`` and ``items_of`` read them.
+        Of a model that serves: on CPU, float32. ``request_of`` reads them.
         """
         names = [n for side in sides for n in self.names.get(side, [])]
         weights = [self.tables[self._table_of[n]].get_parameter("weight") for n in names]
@@ -113,10 +113,6 @@ class Embedder(nn.Module):
         for f, name in enumerate(names):
             id_FB[f] = requests.tensor(name).numpy()
         return side_by_side(tables, id_FB)
-
-    def items_of(self, tables: tuple[Array, ...], item_N: Array) -> Array:  # (N, D_item)
-        """``items``, likewise, of all features."""
-        return side_by_side(tables, np.ascontiguousarray(self.item_ids.numpy()[item_N].T))
 
     def items(self, item_N: Tensor, names: Sequence[str] | None = None) -> Tensor:  # (N, D_item)
         """Item features (all, or ``names`` in their order) of any items, repeats welcome."""

@@ -105,3 +105,21 @@ def mlp(*widths: int, activation: Activation = "relu", dropout: float = 0.0) -> 
             if dropout:
                 layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers)
+
+
+def slopes(layers: nn.Sequential) -> list[Tensor]:
+    """What numbers below 0 are multiplied by behind each linear layer of ``mlp``; 1 is none.
+
+    Of ``relu`` and ``prelu``; raises ValueError for ``dice``, which is no such thing.
+    """
+    found: list[Tensor] = []
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            found.append(torch.ones(layer.out_features))
+        elif isinstance(layer, nn.ReLU):
+            found[-1] = torch.zeros_like(found[-1])
+        elif isinstance(layer, PReLU):
+            found[-1] = layer.weight
+        elif isinstance(layer, Dice):
+            raise ValueError("dice is not linear below 0")
+    return found

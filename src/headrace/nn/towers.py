@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -16,14 +15,16 @@ from .. import config
 from ..data import Requests
 from ..errors import ConfigError, suggest
 from ..features import FeatureSpace
-from ..ops import event_pools
+from ..ops import tower_users
 from ..ops.distinct import distinct
-from ..ops.event_pools import Known, Told
+from ..ops.event_pools import Known
+from ..ops.lanes import padded
+from ..ops.tower_users import Features, Tower
 from ..schema import Schema
 from . import age
 from .embedder import Embedder
 from .history import Events, EventWeights, HistoryEncoder, told
-from .mlp import Activation, mlp
+from .mlp import Activation, mlp, slopes
 
 Array = NDArray[Any]
 CHUNK = 16_384  # items encoded at a time
@@ -36,7 +37,7 @@ class Items:
     vector: Tensor  # (U, D)
     extra: Tensor  # (U, X)
     event: Tensor  # (U, W), what each puts into the events of a history
-    known: Known | None = None  # of all of a catalogue, for requests to come without gradients
+    tower: Tower | None = None  # of all of a catalogue, for requests to come without gradients
     tables: tuple[Array, ...] = ()  # with it, of what is known of requests
 
 
@@ -110,28 +111,11 @@ class Towers(nn.Module):
 
     def users(self, embed: Embedder, requests: Requests, items: Items) -> Tensor:  # (B, H, D)
         """Encode requests alone; ``items`` are all of the catalogue, encoded."""
-        if items.known is None or torch.is_grad_enabled():
+        if items.tower is None or torch.is_grad_enabled():
             return self._user(embed, requests, self._history(requests), items)
         request_BD = embed.request_of(items.tables, requests)
-        return self.users_told(items.known, told(requests, self.config.history), request_BD)
-
-    def users_told(self, known: Known, events: Told, request_BD: Array) -> Tensor:  # (B, H, D)
-        """The quick way, without gradients: items of ``events`` are rows of ``known``."""
-        vectors, _ = self._user_shape
-        pooled_BW, mean_BHD = event_pools.pools(
-            known,
-            events,
-            self.config.encoder.events,
-            self.history.weights.heads,
-            vectors if self.config.shortcut else 0,
-            self.config.encoder.pooling == "attention",
-        )
-        user_BHD = self._layers(torch.from_numpy(np.concatenate([pooled_BW, request_BD], axis=1)))
-        if not self.config.shortcut:
-            return F.normalize(user_BHD, dim=2)
-        gain_H = self.log_gain.detach().exp()[:, 0]
-        event_pools.directed(user_BHD.numpy(), mean_BHD, gain_H.numpy())
-        return user_BHD
+        history = told(requests, self.config.history)
+        return torch.from_numpy(tower_users.users(items.tower, history, request_BD))
 
     def encode(self, embed: Embedder, item_U: Tensor) -> Items:
         """Encode distinct items."""
@@ -149,25 +133,42 @@ class Towers(nn.Module):
         vector = torch.cat([part.vector for part in parts])
         event = torch.cat([part.event for part in parts])
         quick = event.device.type == "cpu" and event.dtype == torch.float32
-        known = self.known(vector, event) if quick else None
+        quick = quick and self.config.activation != "dice"
+        tower = self.folded(vector, event) if quick else None
         tables = embed.tables_of("user", "context") if quick else ()
-        return Items(vector, torch.cat([part.extra for part in parts]), event, known, tables)
+        return Items(vector, torch.cat([part.extra for part in parts]), event, tower, tables)
 
-    def known(self, vector_IX: Tensor, event_IW: Tensor) -> Known:
-        """What the quick way reads of items, on CPU and float32, and of types and ages."""
+    @torch.no_grad()
+    def folded(self, vector_IX: Tensor, event_IW: Tensor) -> Tower:
+        """What the kernels for user vectors read, on CPU and float32."""
         sides = [self.history.side, *self.history.weights.sides]
+        gain_H = torch.zeros(0)
         if self.config.shortcut:
             sides += self.user_shortcut.sides
+            gain_H = self.log_gain.exp()[:, 0]
         kind_KW = torch.cat([each.kind[:, 0] for each in sides], dim=1)
         age_AW = torch.cat([each.age[0] for each in sides], dim=1)
-        own = event_IW, kind_KW, age_AW, age.STARTS_MS, vector_IX, self.history.nothing
-        return Known(*(x.detach().contiguous().numpy() for x in own))
+        own = event_IW, kind_KW, age_AW, age.STARTS_MS, vector_IX, self.history.nothing.detach()
+        layers = [layer for layer in self.user_tower if isinstance(layer, nn.Linear)]
+        return Tower(
+            Known(*(_array(x) for x in own)),
+            tuple(_array(layer.weight.T) for layer in layers),
+            tuple(_array(layer.bias) for layer in layers),
+            tuple(_array(slope) for slope in slopes(self.user_tower)),
+            _array(gain_H),
+            self.config.encoder.events,
+            self.history.weights.heads,
+            self.config.encoder.pooling == "attention",
+        )
 
-    def event_layer(self) -> tuple[Tensor, Tensor]:  # (F, W), (W,)
-        """Weight and bias of what items' features put into events, in one layer."""
+    @torch.no_grad()
+    def features(self, embed: Embedder) -> Features:
+        """What the kernels make events of where nobody keeps ``event`` of all items."""
         layers = self._event_layers()
-        weight_WF = torch.cat([layer.weight for layer in layers])
-        return weight_WF.T.detach(), torch.cat([layer.bias for layer in layers]).detach()
+        weight_FW = torch.cat([layer.weight for layer in layers]).T
+        bias_W = torch.cat([layer.bias for layer in layers])
+        tables = embed.tables_of("item")
+        return Features(embed.item_ids.numpy(), tables, padded(_array(weight_FW)), _array(bias_W))
 
     def _event_layers(self) -> list[nn.Linear]:
         return self.history.layers + (self.user_shortcut.layers if self.config.shortcut else [])
@@ -188,6 +189,10 @@ class Towers(nn.Module):
 
     def _layers(self, input_BX: Tensor) -> Tensor:
         return self.user_tower(input_BX).unflatten(1, self._user_shape)
+
+
+def _array(x: Tensor) -> Array:
+    return x.detach().contiguous().numpy()
 
 
 def embedder(config: Towers.Config, space: FeatureSpace) -> Embedder:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from . import attention_score_kernels as kernels
 from .attention_score_kernels import Catalogue, Lifetime, Net, Unit
-from .lanes import LANES
+from .lanes import padded
 from .parallel import spread
 
 Array = NDArray[Any]
@@ -113,19 +113,6 @@ class Scorer:
         parts = self.unit, self.items, item_N
         spread(lambda a, z: kernels.score(*parts, a, z, score_N), len(item_N), SHARE, self.threads)
         return score_N
-
-
-def padded(x: Array, axis: int = -1, filler: float | np.float32 = 0.0) -> Array:
-    """Up to a multiple of ``LANES`` along one axis, float32, contiguous."""
-    axis %= x.ndim
-    missing = -x.shape[axis] % LANES
-    if not missing:
-        return np.ascontiguousarray(x, np.float32)
-    shape = list(x.shape)
-    shape[axis] += missing
-    out = np.full(shape, filler, np.float32)
-    out[tuple(map(slice, x.shape))] = x
-    return out
 
 
 def _end_to_end(parts: list[Array]) -> Array:

@@ -8,11 +8,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
+Array = NDArray[Any]
 LANES = 16
+
+
+def padded(x: Array, axis: int = -1, filler: float | np.float32 = 0.0) -> Array:
+    """Up to a multiple of ``LANES`` along one axis, float32, contiguous."""
+    axis %= x.ndim
+    missing = -x.shape[axis] % LANES
+    if not missing:
+        return np.ascontiguousarray(x, np.float32)
+    shape = list(x.shape)
+    shape[axis] += missing
+    out = np.full(shape, filler, np.float32)
+    out[tuple(map(slice, x.shape))] = x
+    return out
 
 
 class Lanes:

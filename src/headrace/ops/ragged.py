@@ -48,15 +48,6 @@ def head(offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) int64 positions
     return torch.nonzero(place_N < quota_B[row_N])[:, 0]
 
 
-def tail(offsets: Tensor, most: int) -> Tensor:  # (K,) int64 positions
-    """The last positions of each row, ``most`` of them where there are as many."""
-    size = int(offsets[-1])
-    if len(offsets) == 2:
-        return torch.arange(max(0, size - most), size)
-    left_N = offsets[1:][rows_of(offsets, size)] - torch.arange(size)
-    return torch.nonzero(left_N <= most)[:, 0]
-
-
 def segment_sum(value_ND: Tensor, offsets: Tensor) -> Tensor:  # (B, D)
     """Sum each row; an empty row sums to zero."""
     out_BD = value_ND.new_zeros(offsets.shape[0] - 1, *value_ND.shape[1:])

@@ -34,6 +34,8 @@ def best(score_N: Tensor, item_N: Tensor, most: int, begun: float) -> Found:
 
 def joined(parts: Sequence[Found]) -> Found:
     """Answers one after the other."""
+    if len(parts) == 1:
+        return parts[0]
     if not parts:
         none = np.zeros(0, np.int32)
         spent = Spent(0.0, 0.0, 0.0)

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ..data import Requests
 from ..nn.history import told
-from ..ops import attention_score, event_keys
+from ..ops import attention_score, event_keys, tower_users
 from ..ops.event_pools import Told
+from ..ops.lanes import padded
 from ..training.torch_state import threads
 from ._split import Scores
 
@@ -38,11 +39,10 @@ class FusedAttention:
     ) -> None:
         config = scorer.config
         self._config, self._lifelong = config, scorer.lifelong
-        self._embed, self._towers = scorer.embed, scorer.towers
+        self._embed = scorer.embed
         self._vector_IV, self._attends_to = vector_IV.numpy(), scorer.attends_to
-        self._event_layer = scorer.towers.event_layer()
-        self._known = scorer.towers.known(vector_IV[:0], vector_IV[:0])
-        self._item_tables = scorer.embed.tables_of("item")
+        self._tower = scorer.towers.folded(vector_IV[:0], vector_IV[:0])
+        self._features = scorer.towers.features(scorer.embed)
         self._request_tables = scorer.embed.tables_of("user", "context")
         low, width = row_IX.dtype == torch.bfloat16, config.hidden[0] if config.hidden else 0
         table_IX = row_IX.view(torch.uint16).numpy() if low else row_IX.numpy()
@@ -55,7 +55,7 @@ class FusedAttention:
         self._recent = self._count_AH = None
         if scorer.recent is not None:
             self._recent = scorer.recent.folded(vector_IV, scale)
-            self._count_AH = attention_score.padded(scorer.recent.count.detach()[:, 0].numpy())
+            self._count_AH = padded(scorer.recent.count.detach()[:, 0].numpy())
 
     def __call__(self, requests: Requests) -> list[Scores]:
         """Make the user part of each request."""
@@ -83,14 +83,9 @@ class FusedAttention:
 
     def _users(self, requests: Requests, history: Told) -> Array:  # (B, 2, V)
         """Events are made of their items' features here, so that nobody keeps them."""
-        item_E = history.item_E
-        feature_EF = torch.from_numpy(self._embed.items_of(self._item_tables, item_E))
-        weight_FW, bias_W = self._event_layer
-        event_EW = torch.addmm(bias_W, feature_EF, weight_FW).numpy()
-        known = self._known._replace(event_IW=event_EW, vector_IX=self._vector_IV[item_E])
         request_BD = self._embed.request_of(self._request_tables, requests)
-        local = history._replace(item_E=np.arange(len(item_E)))
-        return self._towers.users_told(known, local, request_BD).numpy()
+        own = self._tower, self._features, self._vector_IV
+        return tower_users.users_anew(*own, history, request_BD)
 
     def _attention(self, recent: Told, b: int) -> tuple[Array, Array, Array, Array] | None:
         if self._recent is None or self._count_AH is None:

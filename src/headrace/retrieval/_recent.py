@@ -21,8 +21,8 @@ from ..data import Requests
 from ..nn import age
 from ..nn.history import Events, SideTable
 from ..nn.search import INITIAL_SHARPNESS, direction
-from ..ops import attention_score
 from ..ops.event_keys import Folded
+from ..ops.lanes import padded
 
 Array = NDArray[Any]
 
@@ -107,16 +107,16 @@ class Recent(nn.Module):
     @torch.no_grad()
     def folded(self, vector_IV: Tensor, scale: float) -> Folded:
         """What the kernel for the user half reads; vectors are multiplied by ``scale`` here."""
-        heads, depth, lanes = self._heads, self._outputs, attention_score.padded
+        heads, depth = self._heads, self._outputs
 
         def values(x_NX: Tensor) -> Array:  # (N, A * H), each head's padded
-            return lanes(x_NX.unflatten(1, (heads, depth)).numpy()).reshape(len(x_NX), -1)
+            return padded(x_NX.unflatten(1, (heads, depth)).numpy()).reshape(len(x_NX), -1)
 
         def side(x_NV: Tensor) -> Array:  # (N, X)
             own_NX = values(self.value(x_NV))
             return np.concatenate([np.zeros((len(x_NV), key_VX.shape[1]), np.float32), own_NX], 1)
 
-        key_VX = lanes(scale * self.key.weight.T.numpy())
+        key_VX = padded(scale * self.key.weight.T.numpy())
         return Folded(
             vector_IV.numpy(),
             np.concatenate([key_VX, values(scale * self.value.weight.T)], axis=1),
@@ -126,7 +126,7 @@ class Recent(nn.Module):
             (self.side_bias.age[0] - self.sharpness[:, 0]).numpy(),
             age.STARTS_MS.numpy(),
             self.nothing.detach().numpy(),
-            lanes(self.nothing_value[:, 0].numpy()),
+            padded(self.nothing_value[:, 0].numpy()),
             self._head_dim,
         )
 

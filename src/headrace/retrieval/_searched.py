@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import Ragged, Requests
-from ..ops import attention_score, graph_search, graph_walk, ragged
+from ..ops import attention_score, graph_search, graph_walk
 from ..ops.graph_search import Effort, Found
 from ..training.torch_state import threads
 from ._found import best, interleaved, joined
@@ -250,13 +250,6 @@ def _by_row(asked: list[Scores]) -> graph_search.Score:
 
 def _arrays(rows: Ragged | None) -> tuple[Array, Array] | None:
     return None if rows is None else (rows.offsets.numpy(), rows.values.numpy())
-
-
-def newest(requests: Requests, sequence: str, most: int) -> Ragged:
-    """Items of the newest events of a sequence."""
-    item = requests.ragged(f"{sequence}.item")
-    values = item.values[ragged.tail(item.offsets, most)]
-    return Ragged.sized(values, item.lengths.clamp(max=most))
 
 
 def _row(exclude: Ragged | None, b: int) -> Tensor | None:

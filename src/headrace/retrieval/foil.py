@@ -29,7 +29,7 @@ from ._kept import kept, taken_up
 from ._objective import Adversary, Negatives, Objective
 from ._positives import Popularity, log_popularity, positive_counts, union
 from ._ranker import RankerScorer
-from ._searched import Precision, Searchable, newest
+from ._searched import Precision, Searchable
 from ._split import SplitModule
 
 
@@ -251,7 +251,9 @@ class FoilRetriever:
     def seeds(self, requests: Requests) -> Ragged | None:
         """Items at which each request enters the graph."""
         sequence, most = self._scorer.attends_to, self._config.seeds
-        return newest(requests, sequence, most) if sequence is not None and most else None
+        if sequence is None or not most:
+            return None
+        return requests.ragged(f"{sequence}.item").tail(most)
 
     def exhaustive(self, requests: Requests, most: int) -> Found:
         """The ``most`` best of all items."""
