@@ -7,10 +7,12 @@ exhaustive scan reads items in order. ``coverage`` is the share of the exact bes
 found, ``recall_delta`` what that loses of the items that requests led to; ``without_seeds`` is the
 same search entered from the coarse level alone. ``by_items`` searches the first items of the
 catalogue, each with the narrowest widths that cover ``AIM``; no recall there, since few of the
-items that requests led to are among them. Rivals score as many items as the search did. One
-process, ``--threads`` threads.
+items that requests led to are among them. Rivals score as many items as the search did.
+``precision``: the share of the best by fp32 rows that a scan of bf16 rows has among its best, and
+that a search of these finds. One process, ``--threads`` threads.
 
     python -m benchmarks.foil [--items 1000000] [--requests 1000] [--judged 200] [--threads 2]
+                              [--plot docs/images/foil.svg]
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks import _common, _foil_rivals
@@ -31,7 +34,7 @@ from benchmarks._foil_bench import MOST, Bench, first, latency, peak_gflops, siz
 from benchmarks._foil_world import Trained, trained
 from headrace.data import Requests
 from headrace.ops.graph_search import Effort, Score, search
-from headrace.retrieval._searched import Searchable
+from headrace.retrieval._searched import Searchable, item_part
 
 Array = NDArray[Any]
 AIM, CHURN = 0.98, 0.05
@@ -173,6 +176,41 @@ def visited(bench: Bench, requests: int) -> dict[str, float]:
     }
 
 
+@torch.inference_mode()
+def precision(bench: Bench, judged: int) -> dict[str, float]:
+    """What rows of half the width lose."""
+    catalogue = bench.catalogue
+    _, row_IX = item_part(catalogue.scorer, torch.arange(bench.num_items), torch.float32)
+    exact = replace(catalogue, row_IX=row_IX)
+    shares = np.zeros((judged, 2))
+    for request in range(judged):
+        best = exact.exhaustive(bench.some(request, request + 1), MOST).item
+        found = bench.search(request, request + 1, EFFORT).item
+        shares[request] = [np.isin(best, each).mean() for each in (bench.exact[request], found)]
+    scan, search = shares.mean(0).round(4).tolist()
+    return {"scan": scan, "search": search}
+
+
+def plot(out: dict[str, Any], path: Path) -> None:
+    """Cost against the number of items, and coverage against the share that is scored."""
+    figure = Figure((9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    sizes = [int(size) for size in out["by_items"]]
+    rows = list(out["by_items"].values())
+    left.loglog(sizes, [row["scored"] for row in rows], "o-", color="#0b5c77", label="foil")
+    left.loglog(sizes, sizes, "--", color="#d9822b", label="all")
+    left.set(xlabel="items", ylabel=f"scored for a coverage of {AIM}")
+    left.legend()
+    points = sorted((row["scored_share"], row["coverage"]) for row in out["settings"].values())
+    right.semilogx(*zip(*points, strict=True), "o-", color="#0b5c77")
+    right.set(
+        xlabel=f"share of {out['items']:,} items scored", ylabel=f"coverage of the {MOST} best"
+    )
+    for axes in (left, right):
+        axes.grid(visible=True, color="#d8dee4")
+    figure.savefig(path)
+
+
 def figures(bench: Bench, world: Trained, given: Any) -> dict[str, Any]:
     """All that is said of one catalogue, and its smaller kin."""
     out: dict[str, Any] = bench.judge(EFFORT)
@@ -193,6 +231,7 @@ def figures(bench: Bench, world: Trained, given: Any) -> dict[str, Any]:
         "visited": visited(bench, min(20, given.requests)),
     }
     few = min(20, given.judged)
+    out["precision"] = precision(bench, few)
     out["rivals"] = rivals(bench, world.product.catalogue, scored, few)
     out["by_items"] = by_items(bench, min(50, given.judged))
     return out | {"churn": churn(bench, min(50, given.judged))}
@@ -209,12 +248,15 @@ def main() -> None:
     options.add_argument("--fresh", action="store_true", help="make world and scorers anew")
     folder = Path(tempfile.gettempdir()) / "headrace_foil"
     options.add_argument("--folder", type=Path, default=folder, help="keep them here")
+    options.add_argument("--plot", type=Path, help="write a chart here")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     world = trained(given.items, given.requests, given.folder, fresh=given.fresh, days=given.days)
     torch.set_num_threads(given.threads)
     bench = Bench(world.foil.catalogue, world.requests, world.truth, given.judged)
     out = {"items": given.items, "threads": given.threads, **figures(bench, world, given)}
+    if given.plot:
+        plot(out, given.plot)
     passed = {name: bool(gate(out[name])) for name, gate in GATES.items()}
     _common.finish("foil", {**out, "passed": passed}, save=given.save)
 
