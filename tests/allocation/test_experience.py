@@ -127,7 +127,7 @@ def line(model, **changes):
         "share": 0.01,
         "first": keys[1],
         "widest": keys[3],
-        "features": [0.0, 1.0, 2.0],
+        "features": [1.0] * model.width,
         "items": [1, 2],
     }
     return json.dumps(row | changes)
@@ -147,7 +147,7 @@ def test_lines_that_tell_nothing_are_counted(model, tmp_path):
         line(model, share=2),
         line(model, share="x"),
         line(model, features=[0.0, 1.0]),
-        line(model, features=[0.0, None, 1.0]),
+        line(model, features=[None] * model.width),
         line(model, items=[0]),
         line(model, items=[99]),
         line(model, items=None),

@@ -82,7 +82,7 @@ def read(folder: Path, model: Model, num_items: int) -> Experience:
     paths = [folder / f"{DECISIONS}.1", folder / DECISIONS]
     left_out: Counter[str] = Counter()
     rows: dict[tuple[int, int], _Row] = {}
-    width, index = len(model.describe.names), {k: j for j, k in enumerate(model.actions.keys)}
+    width, index = model.width, {k: j for j, k in enumerate(model.actions.keys)}
     for line in _lines(paths):
         row = _row(line, model.version, width, num_items)
         if isinstance(row, str):
