@@ -69,19 +69,19 @@ class Model:
         )
         return cls(actions, describe, before, after, past, pool_NJ[-POOL:], estimator, version)
 
-    @property
-    def width(self) -> int:
-        """How many numbers are known of a request."""
-        return len(self.describe.names) + len(self.actions)
+    def known(self, x_BF: Array, user_B: Array) -> Array:  # (B, F + J)
+        """All that is known beforehand, of features and who asks."""
+        return np.concatenate([x_BF, self.past(user_B)], axis=1)
 
     def expect(self, requests: Requests) -> tuple[Array, Array]:
         """Features ``(B, F)`` of requests and estimated gains ``(B, J)``."""
-        x_BF = np.concatenate([self.describe(requests), self.past(requests.user.numpy())], axis=1)
-        return x_BF, self.before.predict(x_BF)
+        x_BF = self.describe(requests)
+        return x_BF, self.before.predict(self.known(x_BF, requests.user.numpy()))
 
-    def expect_after(self, x_BF: Array, worth: Ragged) -> Array:  # (B, J)
+    def expect_after(self, x_BF: Array, user_B: Array, worth: Ragged) -> Array:  # (B, J)
         """Estimates once pre-ranking has told; they hold for the family that was run."""
-        return self.after.predict(np.concatenate([x_BF, statistics(worth)], axis=1))
+        known_BX = self.known(x_BF, user_B)
+        return self.after.predict(np.concatenate([known_BX, statistics(worth)], axis=1))
 
     def pool(self) -> Array:  # (N, J)
         """Estimates for logged requests in the light of what was learnt since."""

@@ -162,7 +162,7 @@ def test_costs_are_corrected_and_decisions_logged(model, tmp_path):
     keys = model.actions.keys
     assert all(row["plan"] == keys[row["action"]] for row in rows)
     assert {row["first"] for row in rows} <= set(keys) and rows[0]["widest"] == keys[3]
-    assert len(rows[0]["features"]) == model.width
+    assert len(rows[0]["features"]) == len(model.describe.names)
 
 
 def test_wall_time_is_compared_with_wall_time(model):
