@@ -1,15 +1,20 @@
 """Compute allocation in replay: what each policy gets out of a budget.
 
-    python -m benchmarks.allocation [--run runs/complete_journey] [--requests 5000] [--seeds 3]
-                                    [--formula "p_buy * price"] [--profile 15]
-                                    [--world runs/world_cascade]
+    python -m benchmarks.allocation [--run runs/complete_journey] [--requests 8000] [--seeds 3]
+                                    [--formula "p_buy * price"] [--profile 15] [--widen 2]
+                                    [--new-to-user 0] [--world runs/world_cascade]
 
-Profiles the plans on this machine, replays the test period's requests under all of them, fits the
-estimators on the first half of the days and judges on the second. A seed is another sample of
-requests. Headlines are against equal allocation at ``reference_ms``, halfway between the cheapest
-and the widest plan; ``by_budget`` has other budgets, ``configured`` the plan of the configuration.
+Profiles the plans on this machine, replays the requests of the validation and test periods under
+all of them, fits the estimators on all but the second half of the test period and judges on that. A
+seed is another sample of requests. Headlines are against equal allocation at ``reference_ms``, a
+quarter of the way from the cheapest plan to the configured one; ``by_budget`` has other budgets, by
+their part of the way, with ``equal_share``, how much of the value of the best plan for all equal
+allocation keeps there. ``foreseen`` is the correlation of what the best plan was expected to bring
+more than the cheapest with what it brought, ``blind`` what ``dcaf`` gains at the reference without
+knowing users' pasts, ``fewer`` with the last quarter of the earlier requests alone.
 ``real`` is the value of what was really taken. The synthetic pool is that of methods/dcaf.md at
-noise .3; ``world_cascade`` is the same as all else of a run trained on the simulated world
+noise .3. With ``--new-to-user`` a share of the requests wants nothing that its user ever took.
+``world_cascade`` is the same as all else of a run trained on the simulated world
 (`headrace demo examples/world_cascade.toml`). Progress is told line by line; the last line is JSON.
 """
 
@@ -19,7 +24,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +37,7 @@ from headrace.allocation.actions import Actions, grid, pareto, whole
 from headrace.allocation.compare import Curve, Pool, headline
 from headrace.allocation.gains import KINDS, Gains
 from headrace.allocation.logged import Logged
+from headrace.allocation.past import so_far
 from headrace.errors import HeadraceError
 from headrace.evaluation import replay
 from headrace.evaluation.allocate import TIMED, Opened, described
@@ -39,7 +45,8 @@ from headrace.pipeline.learning import some
 from headrace.run import Run
 
 Array = NDArray[Any]
-SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # of the way from the cheapest plan to the widest
+SHARES = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the way from the cheapest plan to the configured
+REFERENCE = 0.25
 JUDGED = 400  # requests of the validation period that say which plans are dominated
 
 
@@ -51,6 +58,8 @@ class Given:
     seeds: int
     profile: int
     formula: str
+    new_share: float
+    widen: float
 
 
 @contextmanager
@@ -61,46 +70,70 @@ def told(what: str):
     print(f"{what}: {time.perf_counter() - begun:.1f} s", flush=True)
 
 
-def profiled(opened: Opened, requests: int) -> tuple[Actions, dict[str, Any]]:
+def profiled(opened: Opened, given: Given) -> tuple[Actions, dict[str, float]]:
     """Plans that are worth having, and what the configured one costs and brings."""
     samples, cascade = opened.samples, opened.cascade
     quota = dict(opened.run.app.allocation.quota)
     rows = samples.requests("valid")
     with told("profile"):
         ms = replay.channel_ms(cascade, samples, some(rows, TIMED, 1), quota)
-        plans = grid(quota, ms, opened.options)
-        every = replay.profile(cascade, samples, some(rows, requests, 2), plans)
+        plans = grid(quota, ms, opened.options, given.widen)
+        timed = some(rows, given.profile, 2)
+        every = replay.profile(cascade, samples, timed, plans, new_share=given.new_share)
     with told("which plans are dominated"):
         describe = opened.describer("")
-        logged = replay.replay(cascade, samples, some(rows, JUDGED, 3), every, describe)
+        tried = some(rows, JUDGED, 3)
+        logged = replay.replay(cascade, samples, tried, every, describe, new_share=given.new_share)
     gain_J = logged.gain_NJ.mean(axis=0)
     at = every.index(whole(quota, opened.options))
     configured = {"cpu_ms": float(every.cpu_ms[at]), "gain": float(gain_J[at])}
     return every.take(pareto(every.cpu_ms, gain_J)), configured
 
 
-def judged(actions: Actions, logged: Logged, reference: float) -> dict[str, Any]:
-    """All policies on one sample of requests."""
-    pool = Pool.of(actions, logged)
+def judged(
+    actions: Actions, logged: Logged, budgets: Mapping[float, float], from_ms: float
+) -> dict[str, Any]:
+    """All policies on one sample of requests; those from a time on judge."""
+    share = float((logged.time_ms_N < from_ms).mean())
+    pool = Pool.of(actions, logged, share)
     curves = pool.curves()
+    reference = budgets[REFERENCE]
     figures = headline(pool, curves, reference)
-    span = actions.cpu_ms[-1] - actions.cpu_ms[0]
+    best = float(pool.gain_NJ.mean(axis=0).max())
     figures["by_budget"] = {
-        f"{share}": headline(pool, curves, float(actions.cpu_ms[0] + share * span))
-        for share in SHARES
+        f"{share}": {
+            "ms": budget,
+            "equal_share": float(np.interp(budget, *pool.equal())) / best,
+            **headline(pool, curves, budget),
+        }
+        for share, budget in budgets.items()
     }
     _, over = pool.stream(reference)
     figures["overspend_p99"] = float(np.quantile(over, 0.99)) if len(over) else None
-    line = Pool.of(actions, logged, estimator="linear")
+    line = Pool.of(actions, logged, share, "linear")
     figures["linear_gain_at_equal_cost"] = headline(
         line, {"dcaf": line.curves()["dcaf"], **_known(curves)}, reference
     )["value_gain_at_equal_cost"]["dcaf"]
     figures["real"] = _real(pool, curves, reference)
+    figures["foreseen"] = _foreseen(pool)
+    strangers = replace(logged, user_N=np.arange(len(logged)))
+    fewer = logged.take(np.arange(int(0.75 * share * len(logged)), len(logged)))
+    for name, part in (("blind", strangers), ("fewer", fewer)):
+        told = Pool.of(actions, part, float((part.time_ms_N < from_ms).mean()))
+        only = {"dcaf": [told.dcaf(budget) for budget in told.budgets()], **_known(curves)}
+        figures[name] = headline(told, only, reference)["value_gain_at_equal_cost"]["dcaf"]
     return figures
 
 
 def _known(curves: Mapping[str, Curve]) -> dict[str, Curve]:
     return {name: curves[name] for name in ("oracle", "random")}
+
+
+def _foreseen(pool: Pool) -> float:
+    """How well estimates order requests by what computation brings them."""
+    best = int(pool.gain_NJ.mean(axis=0).argmax())
+    truth_N, told_N = (x[:, best] - x[:, 0] for x in (pool.gain_NJ, pool.expected_NJ))
+    return float(np.corrcoef(truth_N, told_N)[0, 1])
 
 
 def _real(pool: Pool, curves: Mapping[str, Curve], cost: float) -> dict[str, float]:
@@ -131,6 +164,7 @@ def synthetic(seed: int, noise: float = 0.3, size: int = 10_000) -> Pool:
 def estimator_us(actions: Actions, logged: Logged) -> dict[str, float]:
     """What one request's estimate takes, with the plans' own costs beside it in the result."""
     out: dict[str, float] = {}
+    logged = logged.knowing(so_far(logged.user_N, logged.gain_NJ))
     for name in KINDS:
         x_JNF, group_N = [logged.feature_NF] * len(actions), np.arange(len(logged))
         model, _ = Gains.fit(name, x_JNF, logged.gain_NJ, actions.cpu_ms, group_N)
@@ -154,20 +188,30 @@ def replayed(run: Path, given: Given) -> dict[str, Any]:
     opened = Opened.of(Run.open(run), given.formula)
     found: list[dict[str, Any]] = []
     with torch.inference_mode():
-        actions, configured = profiled(opened, given.profile)
-        reference = float(actions.cpu_ms[0] + actions.cpu_ms[-1]) / 2
+        actions, configured = profiled(opened, given)
+        cheapest = float(actions.cpu_ms[0])
+        budgets = {s: cheapest + s * (configured["cpu_ms"] - cheapest) for s in SHARES}
         describe = opened.describer(opened.history())
-        rows = opened.samples.requests("test")
+        every = [opened.samples.requests(part) for part in ("valid", "test")]
+        rows = np.concatenate(every)
         with told(f"replay of {min(len(rows), given.requests * given.seeds)} requests"):
             wanted = some(rows, given.requests * given.seeds, 0)
-            logged = replay.replay(opened.cascade, opened.samples, wanted, actions, describe)
+            logged = replay.replay(
+                opened.cascade,
+                opened.samples,
+                wanted,
+                actions,
+                describe,
+                new_share=given.new_share,
+            )
+    from_ms = float(np.median(np.asarray(opened.run.log().request("time_ms"))[every[1]]))
     for seed in range(given.seeds):
         part = some(np.arange(len(logged)), given.requests, seed)
         with told(f"seed {seed}"):
-            found.append(judged(actions, logged.take(part), reference))
+            found.append(judged(actions, logged.take(part), budgets, from_ms))
     return {
         **mean(found),
-        "reference_ms": round(reference, 3),
+        "reference_ms": round(budgets[REFERENCE], 3),
         "plans": [described(quota) for quota in actions.quotas],
         "plans_ms": [round(float(ms), 3) for ms in actions.cpu_ms],
         "equal_gain": [round(float(g), 4) for g in logged.gain_NJ.mean(axis=0)],
@@ -182,12 +226,16 @@ def main() -> None:
     options = _common.parser(__doc__)
     options.add_argument("--run", type=Path, default=Path("runs/complete_journey"))
     options.add_argument("--world", type=Path, help="a run trained on the synthetic world")
-    options.add_argument("--requests", type=int, default=5_000, help="of the test period, a seed")
+    options.add_argument("--requests", type=int, default=8_000, help="of both periods, a seed")
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--profile", type=int, default=15, help="requests timed under every plan")
     options.add_argument("--formula", default="p_buy * price", help="value of an item")
+    options.add_argument("--new-to-user", type=float, default=0.0, help="share of requests")
+    options.add_argument("--widen", type=float, default=2.0, help="times the configured quota")
     asked = options.parse_args()
-    given = Given(asked.requests, asked.seeds, asked.profile, asked.formula)
+    given = Given(
+        asked.requests, asked.seeds, asked.profile, asked.formula, asked.new_to_user, asked.widen
+    )
     try:
         figures = replayed(asked.run, given)
         cascade = {} if asked.world is None else {"world_cascade": replayed(asked.world, given)}

@@ -72,8 +72,8 @@ MISTAKES = {  # what to write instead of what -> message, {line} being that of t
         "allocation.quota: no such stage or channel 'swings'; did you mean 'swing'?",
     ),
     "unknown tier": (
-        'name = "complete_journey"',
-        'name = "complete_journey"\ntiers = ["mpl"]',
+        'tiers = ["lr"]',
+        'tiers = ["mpl"]',
         "",
         "tiers: no ranker 'mpl' in [compare]; did you mean 'mlp'?",
     ),

@@ -20,10 +20,24 @@ def test_the_grid_holds_what_is_configured_and_the_widest():
     assert {**QUOTA, "ranking": 1} in plans
     assert plans[-1] == {**QUOTA, "preranking": 60, "ranking": 1}
     assert len({tuple(sorted(p.items())) for p in plans}) == len(plans)
-    assert all(p["popular"] for p in plans)  # the cheapest is always on
+    on = {tuple(name for name in MS if p[name]) for p in plans}
+    nested = {("popular",), ("popular", "swing"), tuple(MS)}  # cheapest first
+    assert on == {*nested, ("swing",), ("tower",)}
     assert any(p["tower"] == p["swing"] == p["ranking"] == 0 for p in plans)
     assert all(p["preranking"] <= p["retrieval"] for p in plans)
     Actions.of(plans, np.ones(len(plans)), np.ones(len(plans))).check(MS)
+
+
+def test_the_widest_may_have_more_than_is_configured():
+    plans = grid(QUOTA, MS, widen=2)
+    assert plans[-1] == {
+        **QUOTA,
+        **dict.fromkeys(MS, 80),
+        "retrieval": 120,
+        "preranking": 120,
+        "ranking": 1,
+    }
+    assert whole(QUOTA) in plans and set(map(str, grid(QUOTA, MS)[:-1])) <= set(map(str, plans))
 
 
 def test_costs_are_smoothed_over_what_plans_consist_of():

@@ -73,7 +73,7 @@ def model():
     worth = rng.lognormal(0, 0.5, 400)
     gain = worth[:, None] * np.array([3.0, 4.0, 4.5, 4.75])
     logged = Logged(
-        worth[:, None] * np.ones(3),
+        worth[:, None] * np.ones(4),
         np.ones((400, 4, 9)) * worth[:, None, None],
         gain,
         gain,
@@ -86,7 +86,7 @@ def model():
 
 
 def test_a_corrected_model(model, tmp_path):
-    x = np.ones((1, 3))
+    x = np.ones((1, 8))
     half = model.corrected(np.array([9.0, 0.5, 0.5, 0.5]))
     half.write(tmp_path)
     half = Model.read(tmp_path, ("own",))
@@ -105,10 +105,10 @@ def test_after_preranking_steps_of_a_family_grow_as_those_between(model):
     rng = np.random.default_rng(0)
     gain = rng.lognormal(0, 0.3, (300, 1)) * np.array([3.0, 4.0, 6.0, 7.0])
     n = np.arange(300)
-    logged = Logged(np.ones((300, 3)), np.ones((300, 2, 9)), gain, gain, n, n)
+    logged = Logged(np.ones((300, 4)), np.ones((300, 2, 9)), gain, gain, n, n)
     actions = Actions.of(quotas, COST, COST)
     two = Model.fit(actions, Describer("", ("rank",)), logged, "linear")
-    x = np.ones((1, 12))
+    x = np.ones((1, 17))
     was = two.after.predict(x)[0]
     now = two.corrected(np.array([1.0, 0.5, 1.0, 0.0])).after.predict(x)[0]
     # 0 to 2 was 1 + 2 and is .5 + 2; 1 to 3 was 2 + 1 and is 2
@@ -127,7 +127,7 @@ def line(model, **changes):
         "share": 0.01,
         "first": keys[1],
         "widest": keys[3],
-        "features": [0.0, 1.0, 2.0],
+        "features": [1.0] * 4,
         "items": [1, 2],
     }
     return json.dumps(row | changes)
@@ -147,7 +147,7 @@ def test_lines_that_tell_nothing_are_counted(model, tmp_path):
         line(model, share=2),
         line(model, share="x"),
         line(model, features=[0.0, 1.0]),
-        line(model, features=[0.0, None, 1.0]),
+        line(model, features=[1.0, 1.0, None, 1.0]),
         line(model, items=[0]),
         line(model, items=[99]),
         line(model, items=None),

@@ -1,12 +1,16 @@
 """A fitted model and a replay on disk, and what they refuse to be made of."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from headrace.allocation.actions import Actions
 from headrace.allocation.features import Describer
 from headrace.allocation.logged import Logged
 from headrace.allocation.model import Model
+from headrace.data import Ragged
 from headrace.errors import ConfigError, DataError
 from tests.allocation.planted import CHANNELS, COST, PLANS, fitted, logged, requests, worths
 
@@ -44,4 +48,11 @@ def test_gains_that_are_no_numbers_are_refused():
 def test_describer_names_a_wrong_sequence():
     with pytest.raises(ConfigError, match=r"allocation\.history: no sequence 'x'"):
         Describer.of(requests([1]), "x")
-    assert Describer.of(requests([1]), "").names == ("utc_hour", "utc_weekday", "rank")
+    assert Describer.of(requests([1]), "").names == ("utc_hour", "utc_weekday", "rank", "excluded")
+
+
+def test_how_much_a_request_leaves_out_is_known_of_it():
+    asked = requests([1, 2, 3])
+    left_out = Ragged.of([torch.arange(n) for n in (0, 2, 5)])
+    told_BF = Describer.of(asked, "")(replace(asked, exclude=left_out))
+    assert told_BF[:, -1].tolist() == [0, 2, 5]

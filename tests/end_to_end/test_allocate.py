@@ -23,8 +23,9 @@ def allocated(trained, tmp_path_factory):
     run = tmp_path_factory.mktemp("allocated") / "run"
     shutil.copytree(shop.run, run)
     early = headrace("allocate", "replay", run, check=False)
-    headrace("allocate", "profile", run, "--requests", "3")
-    headrace("allocate", "replay", run, "--requests", "200", "--formula", "p_buy * price")
+    mixed = "--new-to-user", "0.5"
+    headrace("allocate", "profile", run, "--requests", "3", "--widen", "2", *mixed)
+    headrace("allocate", "replay", run, "--requests", "200", "--formula", "p_buy * price", *mixed)
     return run, early, headrace("allocate", "report", run)
 
 

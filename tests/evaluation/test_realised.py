@@ -33,7 +33,7 @@ def lived(users, times, items, explored=None, first=None, share=0.5):
         np.full(size, share),
         np.zeros(size, np.int64) if first is None else np.array(first),
         np.ones(size, np.int64),
-        np.ones((size, 3)),
+        np.ones((size, 6)),
         [np.array(row, np.int32) for row in items],
         {"torn": 2},
     )
@@ -69,7 +69,7 @@ def made():
     plans = [{**shop.QUOTA, "preranking": n} for n in (4, 8)]
     cost, gain = np.array([1.0, 2.0]), np.ones((200, 1)) * np.array([3.0, 5.0])
     n = np.arange(200)
-    logged = Logged(np.ones((200, 3)), np.ones((200, 1, 9)), gain, gain, n, n)
+    logged = Logged(np.ones((200, 4)), np.ones((200, 1, 9)), gain, gain, n, n)
     return Model.fit(Actions.of(plans, cost, cost), Describer("", ("rank",)), logged, "linear")
 
 

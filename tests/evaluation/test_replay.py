@@ -127,3 +127,16 @@ def test_tiers_are_scored_only_where_a_plan_names_them(asked):
     assert made.tiers == ()
     replay.widest(cascade, requests, made.widest, store, made.tiers)
     assert light.users == []
+
+
+def test_a_share_of_requests_leaves_out_what_its_user_had(tiny_samples):
+    rows = tiny_samples.requests("train")
+    seen = tiny_samples.seen(rows)
+    had = [b for b in range(len(rows)) if len(seen[b])]
+    for share, low, high in ((0.0, 0.0, 0.0), (0.5, 0.4, 0.6), (1.0, 1.0, 1.0)):
+        left_out = replay.asked(tiny_samples, rows, share).exclude
+        new = [b for b in had if left_out[b].tolist() == seen[b].tolist()]
+        assert left_out.lengths.sum() == seen.lengths[new].sum()
+        assert low <= len(new) / len(had) <= high
+        alone = replay.asked(tiny_samples, rows[7:8], share).exclude
+        assert torch.equal(alone[0], left_out[7])

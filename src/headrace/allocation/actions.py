@@ -23,7 +23,7 @@ Array = NDArray[Any]
 Quota = Mapping[str, int]
 MOST = 16  # actions to choose from: of two that are nearly alike chance picks the dearer
 NEAR = 1.25  # a plan within this factor of another is no real saving
-SHARES = (1.0, 0.25)  # of the quotas of channels and merge
+SHARES = (1.0, 0.25)  # of the quotas of channels and merge, besides what the widest has
 RANKED = (16, 24, 32, 48, 64, 96, 128, 200, 256, 400)  # items that the ranker may score
 STAGES = ("retrieval", "preranking", "reranking")
 OPTIONAL = (RANKING,)  # keys that every cascade obeys
@@ -143,22 +143,26 @@ class Actions:
         return cls.of(quotas, *costs)
 
 
-def grid(quota: Quota, ms: Mapping[str, float], options: Collection[str] = ()) -> list[Quota]:
+def grid(
+    quota: Quota, ms: Mapping[str, float], options: Collection[str] = (), widen: float = 1.0
+) -> list[Quota]:
     """Plans from one channel without a ranker up to the widest, which comes last.
 
-    Channels go in nested sets, cheapest first by ``ms``; they and the merge whole or at a quarter
-    of their quota; the ranker scores none, or from as many items as are shown to as many as the
-    merge keeps. With ``options`` those that can search less hard do so or not, each tier ranks in
-    turn, and slates are re-ranked or not; the more of them, the fewer counts of ranked items.
+    Channels go in nested sets, cheapest first by ``ms``, and each alone; they and the merge at
+    ``widen`` times their quota, whole, or at a quarter; the ranker scores none, or from as many
+    items as are shown to as many as the merge keeps. With ``options`` those that can search less
+    hard do so or not, each tier ranks in turn, and slates are re-ranked or not; the more of them,
+    the fewer counts of ranked items.
     """
     order = sorted((name for name in ms if quota[name]), key=lambda name: ms[name])
-    sets = [order[:n] for n in range(1, len(order) + 1)]
+    sets = [*(order[:n] for n in range(1, len(order) + 1)), *([name] for name in order[1:])]
+    shares = sorted({widen, *SHARES}, reverse=True)
     tiers = [name for name in options if is_tier(name)]
     skips = [{RERANKER: 1}, {RERANKER: 0}] if RERANKER in options else [{}]
     rankers = [{RANKING: 1, **{name: int(name == by) for name in tiers}} for by in (None, *tiers)]
     nobody = {**rankers[0], RANKING: 0}
     plans: list[Quota] = []
-    for on, share in product(sets, SHARES):
+    for on, share in product(sets, shares):
         channels = {name: max(1, int(quota[name] * share)) if name in on else 0 for name in ms}
         efforts = _efforts(options, on)
         ways = len(efforts) * len(rankers) * len(skips)
@@ -167,7 +171,8 @@ def grid(quota: Quota, ms: Mapping[str, float], options: Collection[str] = ()) -
             same = {**channels, "retrieval": counts[-1], "reranking": counts[0], **effort, **skip}
             plans.append({**same, "preranking": counts[0], **nobody})
             plans += [{**same, "preranking": n, **by} for by in rankers for n in counts]
-    widest = {**whole(quota, options), "preranking": quota["retrieval"]}
+    wide = {name: int(quota[name] * widen) for name in (*ms, "retrieval")}
+    widest = {**whole(quota, options), **wide, "preranking": wide["retrieval"]}
     return [*(plan for plan in plans if plan != widest), widest]
 
 

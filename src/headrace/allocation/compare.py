@@ -20,6 +20,7 @@ from .actions import Actions
 from .gains import Estimator, Gains
 from .logged import Logged
 from .model import after_features
+from .past import Past, so_far
 from .window import Window
 
 Array = NDArray[Any]
@@ -61,6 +62,8 @@ class Pool:
         """Fit on the first ``share`` of the requests, in order of time; judge on the rest."""
         cut = int(len(logged) * share)
         early, late = logged.take(np.arange(cut)), logged.take(np.arange(cut, len(logged)))
+        late = late.knowing(Past.of(early.user_N, early.gain_NJ)(late.user_N))
+        early = early.knowing(so_far(early.user_N, early.gain_NJ))
         cost_J, family_J = actions.cpu_ms, actions.family
         _, group_M = np.unique(early.user_N, return_inverse=True)
         x_JMF = [early.feature_NF] * len(actions)
@@ -83,8 +86,9 @@ class Pool:
         return len(self.gain_NJ)
 
     def budgets(self) -> Array:
-        """From the cheapest plan for all to the widest for all, a request."""
-        return np.linspace(self.cost_J[0], self.cost_J[-1], BUDGETS)
+        """From the cheapest plan for all to the widest for all, a request; most are small."""
+        span = self.cost_J[-1] - self.cost_J[0]
+        return self.cost_J[0] + span * np.linspace(0, 1, BUDGETS) ** 2
 
     def told(self, choice_N: Array, price: float) -> Outcome:
         """What a choice costs and brings."""

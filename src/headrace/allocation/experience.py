@@ -90,14 +90,16 @@ def read(folder: Path, model: Model, num_items: int) -> Experience:
         else:
             rows[row.user, row.time_ms] = row
     kept = sorted(rows.values(), key=lambda row: row.time_ms)
+    user_N = np.array([row.user for row in kept], np.int64)
+    x_NF = np.array([row.features for row in kept], np.float64).reshape(-1, width)
     return Experience(
-        np.array([row.user for row in kept], np.int64),
+        user_N,
         np.array([row.time_ms for row in kept], np.int64),
         np.array([row.explored for row in kept], bool),
         np.array([row.share for row in kept], np.float64),
         np.array([index.get(row.first, -1) for row in kept], np.int64),
         np.array([index.get(row.widest, -1) for row in kept], np.int64),
-        np.array([row.features for row in kept], np.float64).reshape(-1, width),
+        model.known(x_NF, user_N),
         [row.items for row in kept],
         left_out,
     )

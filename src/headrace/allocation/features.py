@@ -22,7 +22,8 @@ class Describer:
     """Turns requests into rows of numbers: habits of the history, codes of user and context.
 
     DCAF, section 4.2: user profile, behaviour and context; none of the target. Codes enter as
-    numbers, which trees can split and a line can make little of.
+    numbers, which trees can split and a line can make little of. Last, how many items a request
+    leaves out: those who want nothing that they had need other work than those who do not mind.
     """
 
     history: str  # the sequence that habits are told from; "" for none
@@ -43,7 +44,7 @@ class Describer:
     def names(self) -> tuple[str, ...]:
         """Of the features, in order."""
         own = habits.NAMES if self.history else ()
-        return ("utc_hour", "utc_weekday", *own, *self.columns)
+        return ("utc_hour", "utc_weekday", *own, *self.columns, "excluded")
 
     def __call__(self, requests: Requests) -> Array:  # (B, F) float64
         """One row a request, always finite."""
@@ -62,4 +63,5 @@ class Describer:
         if self.columns:
             codes = [requests.tensor(name).numpy() for name in self.columns]
             parts.append(np.stack(codes, axis=1).astype(np.float64))
+        parts.append(requests.exclude.lengths.numpy().astype(np.float64)[:, None])
         return np.concatenate(parts, axis=1)

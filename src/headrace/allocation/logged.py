@@ -6,7 +6,7 @@ N requests, J actions, F features, G families of actions, S statistics of pre-ra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -46,6 +46,10 @@ class Logged:
             self.user_N[rows],
             self.time_ms_N[rows],
         )
+
+    def knowing(self, more_NX: Array) -> Logged:
+        """With more known of each request beforehand."""
+        return replace(self, feature_NF=np.concatenate([self.feature_NF, more_NX], axis=1))
 
     def only(self, action_J: Array, family_G: Array) -> Logged:
         """Some of the actions, and the families that they belong to."""

@@ -18,6 +18,7 @@ from .actions import Actions
 from .features import Describer
 from .gains import Estimator, Gains
 from .logged import Logged, statistics
+from .past import Past, so_far
 
 Array = NDArray[Any]
 FOLDER, ACTIONS, MODEL, REPLAY = "allocation", "actions.json", "model", "replay.npz"
@@ -32,6 +33,7 @@ class Model:
     describe: Describer
     before: Gains  # from what is known before the work
     after: Gains  # and after pre-ranking, one chain a family
+    past: Past
     pool_NJ: Array  # estimates for logged requests by models that had not seen their users
     estimator: Estimator
     version: str = ""  # of the bundle that was replayed
@@ -50,6 +52,8 @@ class Model:
             raise DataError("replay: no requests; replay on a longer period")
         if not np.isfinite(logged.gain_NJ).all():
             raise DataError("replay: gains that are not finite; look at the value formula")
+        past = Past.of(logged.user_N, logged.gain_NJ)
+        logged = logged.knowing(so_far(logged.user_N, logged.gain_NJ))
         cost_J, size = actions.cpu_ms, len(actions)
         _, group_N = np.unique(logged.user_N, return_inverse=True)
         before, pool_NJ = Gains.fit(
@@ -63,16 +67,21 @@ class Model:
             group_N,
             actions.family,
         )
-        return cls(actions, describe, before, after, pool_NJ[-POOL:], estimator, version)
+        return cls(actions, describe, before, after, past, pool_NJ[-POOL:], estimator, version)
+
+    def known(self, x_BF: Array, user_B: Array) -> Array:  # (B, F + J)
+        """All that is known beforehand, of features and who asks."""
+        return np.concatenate([x_BF, self.past(user_B)], axis=1)
 
     def expect(self, requests: Requests) -> tuple[Array, Array]:
         """Features ``(B, F)`` of requests and estimated gains ``(B, J)``."""
         x_BF = self.describe(requests)
-        return x_BF, self.before.predict(x_BF)
+        return x_BF, self.before.predict(self.known(x_BF, requests.user.numpy()))
 
-    def expect_after(self, x_BF: Array, worth: Ragged) -> Array:  # (B, J)
+    def expect_after(self, x_BF: Array, user_B: Array, worth: Ragged) -> Array:  # (B, J)
         """Estimates once pre-ranking has told; they hold for the family that was run."""
-        return self.after.predict(np.concatenate([x_BF, statistics(worth)], axis=1))
+        known_BX = self.known(x_BF, user_B)
+        return self.after.predict(np.concatenate([known_BX, statistics(worth)], axis=1))
 
     def pool(self) -> Array:  # (N, J)
         """Estimates for logged requests in the light of what was learnt since."""
@@ -99,6 +108,7 @@ class Model:
         self.actions.write(folder / ACTIONS)
         parts: dict[str, Array] = {f"before.{k}": v for k, v in self.before.arrays().items()}
         parts |= {f"after.{k}": v for k, v in self.after.arrays().items()}
+        parts |= {f"past.{k}": v for k, v in self.past.arrays().items()}
         with (folder / f"{MODEL}.npz").open("wb") as file:
             np.savez(file, allow_pickle=False, pool=self.pool_NJ, **parts)
         told = {
@@ -133,6 +143,7 @@ class Model:
                 describe,
                 before,
                 after,
+                Past(parts["past.user"], parts["past.over"]),
                 parts["pool"],
                 told["estimator"],
                 told["version"],

@@ -16,6 +16,12 @@ RunPath = Annotated[Path, typer.Argument(help="A run directory, or the TOML file
 Formula = Annotated[
     str | None, typer.Option(help='Value of an item, as "p_buy * price"; default: as configured.')
 ]
+NewShare = Annotated[
+    float,
+    typer.Option(
+        "--new-to-user", min=0, max=1, help="Share of requests with the filter of this name."
+    ),
+]
 
 
 @allocate.command("profile")
@@ -23,6 +29,10 @@ def profile(
     run: RunPath,
     requests: Annotated[int, typer.Option(min=2, help="Requests timed under every plan.")] = 40,
     formula: Formula = None,
+    new_to_user: NewShare = 0.0,
+    widen: Annotated[
+        float, typer.Option(min=1, max=100, help="Times the configured quota, of the widest plan.")
+    ] = 1.0,
 ) -> None:
     """Measure what every plan costs on this machine, and keep those worth having."""
     from ..evaluation import allocate as work
@@ -30,7 +40,9 @@ def profile(
 
     opened = work.Opened.of(Run.open(run), formula)
     quota = dict(opened.run.app.allocation.quota)
-    actions = work.profile(opened, Steps(console), requests, quota)
+    actions = work.profile(
+        opened, Steps(console), requests, quota, new_share=new_to_user, widen=widen
+    )
     for wide, wall, cpu in zip(actions.quotas, actions.cost_ms, actions.cpu_ms, strict=True):
         on = [name for name in opened.cascade.channels if wide[name]]
         told = f"{cpu:7.2f} ms CPU {wall:7.2f} ms  {work.described(wide)}  {' '.join(on)}"
@@ -41,9 +53,12 @@ def profile(
 @allocate.command("replay")
 def replay(
     run: RunPath,
-    requests: Annotated[int, typer.Option(min=2, help="Requests of the test period.")] = 4_000,
+    requests: Annotated[
+        int, typer.Option(min=2, help="Of the validation and test periods.")
+    ] = 10_000,
     estimator: Annotated[Literal["gbdt", "linear"], typer.Option(help="Of gains.")] = "gbdt",
     formula: Formula = None,
+    new_to_user: NewShare = 0.0,
     decisions: Annotated[
         bool,
         typer.Option("--decisions", help="Correct the last replay by live decisions instead."),
@@ -68,7 +83,7 @@ def replay(
         learnt = work.heed(opened, Steps(console), round(within_hours * 3_600_000))
         console.print(f"{learnt}", highlight=False, soft_wrap=True)
     else:
-        work.replay(opened, Steps(console), requests, estimator)
+        work.replay(opened, Steps(console), requests, estimator, new_to_user)
     told = f"{opened.folder}: ready for `headrace serve {run} --allocator dcaf`"
     console.print(told, highlight=False, soft_wrap=True)
 

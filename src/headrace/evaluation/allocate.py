@@ -86,8 +86,20 @@ class Opened:
         return max(names, key=lambda name: lengths[name], default="")
 
 
-def profile(opened: Opened, step: Step, requests: int, quota: dict[str, int]) -> Actions:
-    """Measure every plan of the grid and keep those that no other dominates."""
+def profile(
+    opened: Opened,
+    step: Step,
+    requests: int,
+    quota: dict[str, int],
+    *,
+    new_share: float = 0.0,
+    widen: float = 1.0,
+) -> Actions:
+    """Measure every plan of the grid and keep those that no other dominates.
+
+    A share of the requests asks for what is new to its user; the widest plan has ``widen`` times
+    the quota.
+    """
     samples, cascade = opened.samples, opened.cascade
     rows = samples.requests("valid")
     if not len(rows):
@@ -96,13 +108,16 @@ def profile(opened: Opened, step: Step, requests: int, quota: dict[str, int]) ->
         with step("channels"):
             timed = some(rows, TIMED, 1)
             ms = replaying.channel_ms(cascade, samples, timed, quota)
-            plans = grid(quota, ms, opened.options)
+            plans = grid(quota, ms, opened.options, widen)
         with step(f"cost of {len(plans)} plans"):
-            actions = replaying.profile(cascade, samples, some(rows, requests, 2), plans)
+            timed = some(rows, requests, 2)
+            actions = replaying.profile(cascade, samples, timed, plans, new_share=new_share)
         with step("gain of plans"):
             describe = opened.describer("")
             judged = some(rows, JUDGED, 3)
-            logged = replaying.replay(cascade, samples, judged, actions, describe)
+            logged = replaying.replay(
+                cascade, samples, judged, actions, describe, new_share=new_share
+            )
     actions = actions.take(pareto(actions.cpu_ms, logged.gain_NJ.mean(axis=0)))
     actions.write(opened.folder / kept.ACTIONS)
     return actions
@@ -121,14 +136,19 @@ def described(quota: Quota) -> str:
     return ", ".join([f"{ranked:4d} ranked{''.join(f' by {name}' for name in by)}", *plain, *slow])
 
 
-def replay(opened: Opened, step: Step, requests: int, estimator: Estimator) -> Model:
-    """Replay the test period under every plan, and fit the estimators on it."""
+def replay(
+    opened: Opened, step: Step, requests: int, estimator: Estimator, new_share: float = 0.0
+) -> Model:
+    """Replay the validation and test periods under every plan, and fit the estimators on them."""
     actions = Actions.read(opened.folder / kept.ACTIONS)
     actions.check(opened.cascade.channels, opened.cascade.options)
     describe = opened.describer(opened.history())
-    rows = some(opened.samples.requests("test"), requests, 4)
+    every = [opened.samples.requests(part) for part in ("valid", "test")]
+    rows = some(np.concatenate(every), requests, 4)
     with torch.inference_mode(), step(f"replay of {len(rows):,} requests"):
-        logged = replaying.replay(opened.cascade, opened.samples, rows, actions, describe)
+        logged = replaying.replay(
+            opened.cascade, opened.samples, rows, actions, describe, new_share=new_share
+        )
     logged.write(opened.folder / kept.REPLAY)
     with step(f"estimator {estimator}"):
         model = Model.fit(actions, describe, logged, estimator, opened.version)

@@ -10,7 +10,7 @@ of items under the widest plan is what a slate is worth, whichever plan made it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from ..behavior import BehaviorStore
 from ..data import Candidates, Ragged, Requests
 from ..errors import DataError
 from ..ops import ragged
+from ..pipeline.train import without_seen
 from ..samples import Samples
 from ..serving.cascade import Cascade
 from ..stages import EFFORT, RANKING, RERANKER, TIER, Adjustable, Effortful, Plainly, Plan, Selector
@@ -55,14 +56,19 @@ def replay(
     actions: Actions,
     describe: Describer,
     progress: Callable[[int], None] = lambda done: None,
+    *,
+    new_share: float = 0.0,
 ) -> Logged:
-    """Every action on logged requests ``rows``. Raises DataError without any."""
+    """Every action on logged requests ``rows``, of which a share asks for what is new to its user.
+
+    Raises DataError without any.
+    """
     if not len(rows):
         raise DataError("no request of the period took anything; nothing to replay")
     parts: list[Logged] = []
     for at in range(0, len(rows), CHUNK):
         chunk = rows[at : at + CHUNK]
-        requests = samples.features(chunk)
+        requests = asked(samples, chunk, new_share)
         wide = widest(cascade, requests, actions.widest, samples.store, actions.tiers)
         truth = samples.truth(chunk)
         told = [narrow(cascade, wide, quota, truth) for quota in _families(actions)]
@@ -83,6 +89,15 @@ def replay(
         )
         progress(at + len(chunk))
     return Logged.join(parts)
+
+
+def asked(
+    samples: Samples, rows: Array, new_share: float, sequences: Collection[str] | None = None
+) -> Requests:
+    """Logged requests, of which a share, always the same, leaves out what the user ever took."""
+    requests = samples.features(rows, sequences)
+    new_B = rows * 2_654_435_761 % (1 << 32) < new_share * (1 << 32)
+    return without_seen(requests, samples, rows, new_B) if new_B.any() else requests
 
 
 def widest(
@@ -221,6 +236,8 @@ def profile(
     rows: Array,
     quotas: Sequence[Quota],
     progress: Callable[[int], None] = lambda done: None,
+    *,
+    new_share: float = 0.0,
 ) -> Actions:
     """What each plan costs: requests one at a time, each under all plans in turn.
 
@@ -236,7 +253,7 @@ def profile(
         for j in order.permutation(len(quotas)).tolist():
             plan = Plan.constant(quotas[j], 1)
             begun, used = time.perf_counter_ns(), time.process_time_ns()
-            requests = samples.features(np.array([row]), reads)
+            requests = asked(samples, np.array([row]), new_share, reads)
             cascade.run(requests, plan, samples.store)
             used, took = time.process_time_ns() - used, time.perf_counter_ns() - begun
             if done:  # the first compiles

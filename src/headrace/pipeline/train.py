@@ -228,9 +228,16 @@ def fit_blends(cascade: Cascade, passes: Sequence[Pass], samples: Samples, app: 
     return cascade
 
 
-def without_seen(requests: Requests, samples: Samples, rows: Array) -> Requests:
-    """The same requests with everything the user ever took left out."""
-    return replace(requests, exclude=samples.seen(rows))
+def without_seen(
+    requests: Requests, samples: Samples, rows: Array, wanted_B: Array | None = None
+) -> Requests:
+    """The same requests with everything the user ever took left out, of all or of those wanted."""
+    seen = samples.seen(rows)
+    if wanted_B is None or wanted_B.all():
+        return replace(requests, exclude=seen)
+    wanted = torch.from_numpy(wanted_B)
+    left = Ragged.sized(seen.values[seen.spread(wanted)], seen.lengths * wanted)
+    return replace(requests, exclude=left)
 
 
 CURVE_POINTS = 200  # of a training curve in the report

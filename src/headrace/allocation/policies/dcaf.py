@@ -161,7 +161,7 @@ class Dcaf:
         if model is None or not self.config.revise or not plan.note:
             return plan
         was_B, x_BF = plan.note["action"].numpy(), plan.note["features"].numpy()
-        gain_BJ = model.expect_after(x_BF, statistics.worth)
+        gain_BJ = model.expect_after(x_BF, plan.note["user"].numpy(), statistics.worth)
         allowed_BJ = self._kin_JJ[was_B] & self._allowed()
         allowed_BJ[np.arange(len(was_B)), was_B] = True
         best_B = self._best(np.where(allowed_BJ, gain_BJ, np.nan))

@@ -1,0 +1,58 @@
+"""What earlier requests of a user gained from each step, beside what is usual.
+
+N requests in order of time, J actions, U users. Who buys much at once, or what no short list holds,
+does so again: of all that is known before the work this foretells steps best. A mean over n
+requests is drawn to the usual by one more, so that of strangers nothing is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Past:
+    """By user, from a replay; it stays as it is until the next one."""
+
+    user_U: Array  # rising
+    over_UJ: Array  # steps beyond the mean of all
+
+    @classmethod
+    def of(cls, user_N: Array, gain_NJ: Array) -> Past:
+        """All that a replay said."""
+        user_U, at_N, count_U = np.unique(user_N, return_inverse=True, return_counts=True)
+        sum_UJ = np.zeros((len(user_U), gain_NJ.shape[1]))
+        np.add.at(sum_UJ, at_N, _over(gain_NJ))
+        return cls(user_U, sum_UJ / (count_U[:, None] + 1))
+
+    def __call__(self, user_B: Array) -> Array:  # (B, J), 0 of users it does not know
+        at_B = np.searchsorted(self.user_U, user_B).clip(max=len(self.user_U) - 1)
+        return np.where((self.user_U[at_B] == user_B)[:, None], self.over_UJ[at_B], 0.0)
+
+    def arrays(self) -> dict[str, Array]:
+        """Everything needed to restore it."""
+        return {"user": self.user_U, "over": self.over_UJ}
+
+
+def so_far(user_N: Array, gain_NJ: Array) -> Array:  # (N, J)
+    """What was known of each request's user before it; what the request itself gained is not."""
+    order = np.argsort(user_N, kind="stable")
+    user, over = user_N[order], _over(gain_NJ)[order]
+    first = np.flatnonzero(np.append(True, user[1:] != user[:-1]))
+    start = np.repeat(first, np.diff(np.append(first, len(user))))
+    before = np.cumsum(over, axis=0) - over
+    count = np.arange(len(user)) - start
+    out_NJ = np.empty_like(over)
+    out_NJ[order] = (before - before[start]) / (count[:, None] + 1)
+    return out_NJ
+
+
+def _over(gain_NJ: Array) -> Array:
+    step_NJ = np.diff(gain_NJ, axis=1, prepend=0.0)
+    return step_NJ - step_NJ.mean(axis=0)
