@@ -69,15 +69,7 @@ class Pieces:
     def epoch(self, e: int, start: int = 0) -> Iterator[Batch]:
         order = torch.from_numpy(np.random.default_rng(e).permutation(len(self.whole.requests)))
         for rows in order.split(self.size)[start:]:
-            yield _rows(self.whole, rows)
-
-
-def _rows(whole: Batch, rows: Tensor) -> Batch:
-    at = whole.candidates.item_id.with_values(torch.arange(len(whole.candidates)))
-    at_N = at.take_rows(rows).values
-    found = whole.candidates.take_rows(rows)
-    labels = {task: label_N[at_N] for task, label_N in whole.labels.items()}
-    return Batch(whole.requests.take(rows), found, labels, whole.weight[at_N], whole.pool)
+            yield _auction.some(self.whole, rows)
 
 
 class Draws(NamedTuple):
@@ -123,7 +115,10 @@ def laid_out(draws: Draws, label_N: Tensor, values: int, dim: int, **known: Any)
     )
     cut = size * 3 // 4
     return Planted(
-        space, _rows(whole, torch.arange(cut)), _rows(whole, torch.arange(cut, size)), **known
+        space,
+        _auction.some(whole, torch.arange(cut)),
+        _auction.some(whole, torch.arange(cut, size)),
+        **known,
     )
 
 
@@ -270,7 +265,7 @@ def gates(
 def _speed(model: Pointwise, data: Batch) -> float:
     """Median ms of scoring a batch as it is served, at its first 2,000 candidates."""
     model.freeze()
-    some = _rows(data, torch.arange(2_000 // EACH))
+    some = _auction.some(data, torch.arange(2_000 // EACH))
     return float(
         np.median(_common.times_ms(lambda: model.score(some.requests, some.candidates), 20))
     )
