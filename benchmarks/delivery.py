@@ -35,12 +35,11 @@ from headrace.tuning.yardstick import Quality, Yardstick
 
 
 def apart(run: Run, folder: Path) -> Run:
-    """The same run in a folder of its own, in which its log has no counts yet."""
+    """The same run in a folder of its own, with a log that has no counts yet."""
     (folder / "log").mkdir()
     (folder / "bundle").symlink_to(run.bundle_path.resolve())
-    for path in run.log_path.iterdir():
-        if path.name != "delivery":
-            (folder / "log" / path.name).symlink_to(path.absolute())
+    for path in run.log().path.iterdir():  # the version at hand: counts lie beside versions
+        (folder / "log" / path.name).symlink_to(path)
     return dataclasses.replace(run, folder=folder)
 
 
