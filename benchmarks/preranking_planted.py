@@ -270,14 +270,9 @@ def _speed(model: Pointwise, data: Batch) -> float:
     """
     model.freeze()
     some = _auction.some(data, torch.arange(2_000 // EACH))
-
-    def once(_: int) -> float:
-        begun = time.process_time()
-        model.score(some.requests, some.candidates)
-        return 1000 * (time.process_time() - begun)
-
-    once(0)  # compiles
-    return float(np.median([once(each) for each in range(20)]))
+    requests, found = some.requests, some.candidates
+    times = _common.times_ms(lambda: model.score(requests, found), 20, time.process_time)
+    return float(np.median(times))
 
 
 def one(seed: int, requests: int, epochs: int, budget: float) -> dict[str, float]:
