@@ -10,12 +10,14 @@ import torch
 from headrace.bundle import Bundle
 from headrace.errors import ConfigError, HeadraceError
 from headrace.features.encoders import Vocabulary
-from headrace.pipeline.distillation import ranker_of, scored
+from headrace.pipeline.distillation import Teaching, ranker_of, scored
+from headrace.pipeline.learning import Judge, learn
 from headrace.pipeline.train import save, train
 from headrace.run import Run
 from headrace.samples.taught import read_scores
 from headrace.serving.service import Service
 from headrace.training import Trainer
+from headrace.training.distill import Distilled
 from tests.end_to_end.conftest import Shop, headrace, refused
 
 VECTOR = '[preranking]\nkind = "vector"'
@@ -120,6 +122,36 @@ def test_the_same_twice(taught, tmp_path):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_of_several_weights_the_best_stays_as_if_it_were_the_only_one(joint, taught):
+    _, run, _ = taught
+    samples, ranker = run.samples(), ranker_of(run.folder, run.app, run.samples())
+    judge = Judge(samples)
+
+    def learnt(**settings):
+        config = Distilled.Config(joint=joint, retrieved=0, **settings)
+        preranking = run.app.preranking.model_copy(update={"distill": config})
+        app, trainer = run.app.model_copy(update={"preranking": preranking}), Trainer()
+        teaching = Teaching.prepared(app, samples, trainer, judge, lambda: ranker, pytest.fail)
+        torch.manual_seed(app.seed)
+        student = app.preranking.build(samples.space, app.samples.tasks)
+        return teaching.learn(student, "s"), student.state_dict(), trainer.histories
+
+    weight, kept, histories = learnt(weights=(0.5, 0.0, 1.0))
+    quality = {w: histories[f"s.weight_{w:g}"].best[1] for w in (0.5, 0.0, 1.0)}
+    assert weight == max(quality, key=quality.get)
+    assert histories["s"] is histories[f"s.weight_{weight:g}"]
+    _, alone, _ = learnt(weight=weight)
+    assert all(torch.equal(value, alone[name]) for name, value in kept.items())
+    _, turned, _ = learnt(weights=(1.0, 0.0, 0.5))
+    assert all(torch.equal(value, turned[name]) for name, value in kept.items())
+    untaught, trainer = run.app.preranking, Trainer()
+    torch.manual_seed(run.app.seed)
+    student = untaught.build(samples.space, run.app.samples.tasks)
+    learn(student, run.app.prerank_training, samples, trainer, judge, "s")
+    assert histories["s.weight_0"].loss == trainer.histories["s"].loss
+
+
 def test_a_teacher_of_another_schema_or_period_is_refused(taught):
     _, run, _ = taught
     other = run.app.schema_.model_copy(update={"default_dim": 2})
@@ -136,6 +168,12 @@ def test_a_teacher_of_another_schema_or_period_is_refused(taught):
 
 MISTAKES = {
     "weight": ("weight = 1.5", "preranking.distill.weight: input should be less than or equal"),
+    "weights": ("weights = [0.5, 2.0]", "preranking.distill.weights.1"),
+    "weight and weights": (
+        "weight = 0.5\nweights = [0.1]",
+        "preranking.distill: names a weight and weights",
+    ),
+    "a weight twice": ("weights = [0.5, 0.5]", "preranking.distill: weights: one is named twice"),
     "scheme": ('scheme = "pdf"', "preranking.distill.scheme: no such choice 'pdf'; did you mean"),
     "joint": ('joint = true\nscores = "s.parquet"', "joint: the teacher of scores is of an"),
     "nothing privileged": (
@@ -145,13 +183,14 @@ MISTAKES = {
     "no scores": ('scores = "none.parquet"', "none.parquet: no teacher scores there"),
     "no run": ('run = "nowhere"', "nowhere"),
 }
+LATER = ("nothing privileged", "no scores", "no run")  # than the file is read
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes_get_one_line(name, tmp_path):
     settings, message = MISTAKES[name]
     shop = shop_with(tmp_path, COLD + settings)
-    if name in ("weight", "scheme", "joint"):
+    if name not in LATER:
         said = refused("train", shop.config)
     else:
         with pytest.raises(HeadraceError) as raised:

@@ -1,17 +1,12 @@
 """Distillation where the truth is known; at full size: ``python -m benchmarks.distillation``."""
 
-from benchmarks import distillation
+from benchmarks import _dwell
 
 
 def test_a_teacher_with_privileged_features_teaches_and_they_alone_mislead():
-    world = distillation.dwell_world(seed=1, requests=3_000)
-    test = world.made.test
-
-    def auc(scheme):
-        student = distillation.taught(world, scheme, seed=1, epochs=2).eval()
-        score_N = student.score(test.requests, test.candidates)[:, 0]
-        return distillation.expected_auc(world.test_N, score_N)
-
-    base, pfd, lupi, oracle = map(auc, ("base", "pfd", "lupi", "oracle"))
+    world = _dwell.dwell_world(seed=1, requests=3_000)
+    names = ("base", "pfd", "lupi", "oracle")
+    students = [_dwell.taught(world, _dwell.Way(n, n), seed=1, epochs=2) for n in names]
+    base, pfd, lupi, oracle = (_dwell.quality(student, world) for student in students)
     assert pfd - base >= 0.2 * (oracle - base) > 0
     assert lupi < pfd

@@ -6,16 +6,17 @@ The loss is that of ``training/distill.py``; here the teacher of each scheme is 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from ..app import App, Scoring
 from ..bundle import Bundle
@@ -87,8 +88,32 @@ class Teaching:
                 teacher.freeze()
         return cls(app, config, samples, trainer, judge, teacher, lists, each)
 
-    def learn(self, student: Pointwise, name: str) -> None:
-        """Train a student in place, judged on the validation period."""
+    def learn(self, student: Pointwise, name: str) -> float:
+        """Train a student in place, judged on the validation period; return its teacher's weight.
+
+        Where there are ``weights`` to choose among, each has a training from the same start, as
+        ``name.weight_0.5``; the first of the best stays, and what it was goes by ``name`` too.
+        """
+        weights = self.config.weights
+        if not weights:
+            self._learn(student, name, self.config.weight)
+            return self.config.weight
+        start, best = _state(student), _Tried(-math.inf, 0.0, {})
+        for weight in weights:
+            student.load_state_dict(start)
+            self._learn(student, _trial(name, weight), weight)
+            history = self.trainer.histories[_trial(name, weight)]
+            if history.best is not None and history.best[1] > best.quality:
+                best = _Tried(history.best[1], weight, _state(student))
+        student.load_state_dict(best.state)
+        self.trainer.histories[name] = self.trainer.histories[_trial(name, best.weight)]
+        return best.weight
+
+    def _learn(self, student: Pointwise, name: str, weight: float) -> None:
+        """Train a student in place by one weight of the teacher, without a teacher by 0."""
+        if not weight:
+            learn(student, self.app.prerank_training, self.samples, self.trainer, self.judge, name)
+            return
         teacher = self.teacher
         scoring, samples = self.app.prerank_training, self.samples
         if self.config.joint:
@@ -105,13 +130,32 @@ class Teaching:
         for model in together if self.config.joint else [student]:
             model.prepare(labelled)
         steps = scoring.training.epochs * len(batches)
-        distilled = Distilled(self.config, student, teacher, steps)
+        config = self.config.model_copy(update={"weight": weight})
+        distilled = Distilled(config, student, teacher, steps)
 
         def validate(model: nn.Module) -> float:
             del model
             return self.judge(student)
 
         self.trainer.fit(distilled, batches, scoring.training, name=name, validate=validate)
+
+
+class _Tried(NamedTuple):
+    """A student as one weight of the teacher left it."""
+
+    quality: float
+    weight: float
+    state: Mapping[str, Tensor]
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of all that a model has learnt."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def _trial(name: str, weight: float) -> str:
+    """What the training by one of several weights is called."""
+    return f"{name}.weight_{weight:g}"
 
 
 def privileged(config: Distilled.Config, space: FeatureSpace) -> tuple[str, ...]:
@@ -178,7 +222,7 @@ def collect(samples: Samples, rows: Array, find: Find) -> Lists:
 
 def scored(lists: Lists, teacher: Pointwise, samples: Samples) -> Lists:
     """The lists with a teacher's probabilities, as ``samples.taught.write_scores`` keeps them."""
-    parts: list[torch.Tensor] = []
+    parts: list[Tensor] = []
     for rows in torch.arange(len(lists.request)).split(CHUNK):
         requests = samples.features(lists.request[rows.numpy()], teacher.reads_sequences)
         made = samples.builder.candidates(

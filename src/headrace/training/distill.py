@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, Self, TypeVar, final
+from typing import Annotated, Literal, Self, TypeVar, final
 
 import torch
 from pydantic import Field, model_validator
@@ -52,6 +52,10 @@ class Distilled(nn.Module):
         with, for they mislead."""
         weight: float = Field(default=0.5, ge=0, le=1)
         """λ: how much the teacher's word counts beside the label's; 1 leaves no label."""
+        weights: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+        """λ to choose among: a student learns by each, and the one that is best on the validation
+        period stays. 0 is the student without a teacher: what a teacher that knows too little, or
+        too little of its own, comes to. By default ``weight`` alone."""
         warm_up: float = Field(default=0.1, ge=0, lt=1)
         """Share of the steps in which λ is 0: a teacher in training first says nothing useful."""
         ramp: float = Field(default=0.1, gt=0, le=1)
@@ -74,6 +78,10 @@ class Distilled(nn.Module):
 
         @model_validator(mode="after")
         def _agrees(self) -> Self:
+            if self.weights and "weight" in self.model_fields_set:
+                raise ValueError("names a weight and weights; one weight, or some to choose among")
+            if len(set(self.weights)) < len(self.weights):
+                raise ValueError("weights: one is named twice")
             elsewhere = "scores" if self.scores else "run" if self.run else None
             if self.run and self.scores:
                 raise ValueError("names a run and scores; one of them teaches")
