@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.ops import attention_score
+from headrace.ops.lanes import padded
 
 
 def halved(x):
@@ -39,7 +40,8 @@ class Case:
             self.life = attention_score.Lifetime(
                 rng.integers(0, 10, items),
                 *(20, code_P, start_P, length_P),
-                *(some(events, long), some(events), some(events, 5), some(6), some(6, first)),
+                *(some(events, long), some(events), some(events, 5), some(6)),
+                padded(some(6, first)),
             )
         self.table = some(items, first + heads * depth + long + vector)
         self.heads, self.depth, self.long = heads, depth, long
@@ -65,7 +67,11 @@ class Case:
             x = x + share @ self.value[a] / share.sum()
             x = x + (top + np.log(share.sum())) * self.count[a]
         if self.life is not None:
-            x = x + self.told(row[self.width + self.heads * self.depth :], item) @ self.life.out_XH
+            x = (
+                x
+                + self.told(row[self.width + self.heads * self.depth :], item)
+                @ self.life.out_XH[:, : self.width]
+            )
         for slope, weight, bias in self.layers:
             x = np.where(x > 0, x, x * (0 if slope is None else slope))
             x = weight @ x + bias

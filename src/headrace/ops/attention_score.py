@@ -75,7 +75,7 @@ def unit(
     """Pad what a request brings to whole vectors, where it is not padded yet.
 
     ``attention`` holds keys ``(A, Q, L)``, biases ``(A, L)``, values ``(A, L, H)`` and what the log
-    of the sum is multiplied by, ``(A, H)``.
+    of the sum is multiplied by, ``(A, H)``. A lifetime's ``out_XH`` is padded by the caller.
     """
     key_AQL, bias_AL, value_ALH, count_AH = attention or (_BOX, _SHEET, _BOX, _SHEET)
     return Unit(
@@ -86,7 +86,7 @@ def unit(
         padded(padded(value_ALH, 1), 2),
         padded(count_AH),
         rest,
-        _NO_LIFETIME if lifetime is None else lifetime._replace(out_XH=padded(lifetime.out_XH)),
+        lifetime or _NO_LIFETIME,
     )
 
 

@@ -156,8 +156,8 @@ class AttentionScorer(SplitModule[Attending]):
             reads, queries[1] = [*reads, config.lifelong.sequence], config.lifelong.head_dim
         for a, b in pairwise((*config.hidden, 1) if config.hidden else ()):
             self.rest.extend((activate(config.activation, a), nn.Linear(a, b)))
-        self._reads = tuple(dict.fromkeys(reads))
-        self.reads_sequences = self._reads
+        self.sequences = tuple(dict.fromkeys(reads))
+        self.reads_sequences = self.sequences
         self._parts = (first, *queries, dim)
 
     def vectors(self, item_M: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ class AttentionScorer(SplitModule[Attending]):
         )
 
     def batch(self, requests: Requests, item_BN: Tensor) -> tuple[Attending, Tensor, Tensor]:
-        sequences = [requests.ragged(f"{name}.item").values for name in self._reads]
+        sequences = [requests.ragged(f"{name}.item").values for name in self.sequences]
         items_U, (place_N, place_E, *_) = distinct(item_BN.flatten(), *sequences)
         items = self.towers.encode(self.embed, items_U)
         place_I = torch.empty(len(self.embed.item_ids), dtype=torch.int64)

@@ -5,6 +5,7 @@ B  requests    E  events of their histories    V  width of an item's vector
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from ..data import Requests
 from ..nn.history import told
 from ..ops import attention_score, event_keys, tower_users
+from ..ops.attention_score import Lifetime
 from ..ops.event_pools import Told
 from ..ops.lanes import padded
 from ..training.torch_state import threads
@@ -30,8 +32,7 @@ Array = NDArray[Any]
 class FusedAttention:
     """What makes scores for each of some requests, out of an ``AttentionScorer``'s weights.
 
-    A request is some dozen calls instead of some hundred. Only the lifetime's keys and values are
-    made by the scorer itself.
+    A request is some dozen calls instead of some hundred.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class FusedAttention:
         self._config, self._lifelong = config, scorer.lifelong
         self._embed = scorer.embed
         self._vector_IV, self._attends_to = vector_IV.numpy(), scorer.attends_to
+        self._reads = scorer.sequences
         self._tower = scorer.towers.folded(vector_IV[:0], vector_IV[:0])
         self._features = scorer.towers.features(scorer.embed)
         self._request_tables = scorer.embed.tables_of("user", "context")
@@ -52,6 +54,7 @@ class FusedAttention:
         self._user_VH = np.zeros((config.dim, 0), np.float32)
         if width:
             self._user_VH = scale * scorer.user.weight.detach().numpy().T
+        self._long = scorer.lifelong and scorer.lifelong.folded(scale * vector_IV)
         self._recent = self._count_AH = None
         if scorer.recent is not None:
             self._recent = scorer.recent.folded(vector_IV, scale)
@@ -61,36 +64,32 @@ class FusedAttention:
         """Make the user part of each request."""
         team = torch.get_num_threads()
         with torch.no_grad(), threads(1):  # a team waits longer for itself than it works
-            history = told(requests, self._config.history)
-            product_BV, user_BV = self._users(requests, history).transpose(1, 0, 2)
-            half_BH, name = user_BV @ self._user_VH, self._attends_to
-            recent = told(requests, name) if name and name != self._config.history else history
-            long = self._lifelong and self._lifelong.users(requests, self._even)
-            made: list[Scores] = []
+            events = {name: told(requests, name) for name in self._reads}
+            product_BV, user_BV = self._users(requests, events).transpose(1, 0, 2)
+            product_BV = product_BV / np.float32(self._config.temperature)
+            half_BH, made = user_BV @ self._user_VH, list[Scores]()
             for b in range(len(requests)):
-                lifetime = None
-                if self._lifelong is not None and long is not None:
-                    lifetime = self._lifelong.kernel_part(long, b)
-                unit = attention_score.unit(
-                    product_BV[b] / np.float32(self._config.temperature),
-                    half_BH[b],
-                    self._attention(recent, b),
-                    self._net,
-                    lifetime,
-                )
+                told_b = self._attention(events, b), self._net, self._lifetime(events, b)
+                unit = attention_score.unit(product_BV[b], half_BH[b], *told_b)
                 made.append(attention_score.Scorer(unit, self._items, team))
         return made
 
-    def _users(self, requests: Requests, history: Told) -> Array:  # (B, 2, V)
+    def _users(self, requests: Requests, events: Mapping[str, Told]) -> Array:  # (B, 2, V)
         """Events are made of their items' features here, so that nobody keeps them."""
         request_BD = self._embed.request_of(self._request_tables, requests)
         own = self._tower, self._features, self._vector_IV
-        return tower_users.users_anew(*own, history, request_BD)
+        return tower_users.users_anew(*own, events[self._config.history], request_BD)
 
-    def _attention(self, recent: Told, b: int) -> tuple[Array, Array, Array, Array] | None:
-        if self._recent is None or self._count_AH is None:
+    def _attention(
+        self, events: Mapping[str, Told], b: int
+    ) -> tuple[Array, Array, Array, Array] | None:
+        if self._recent is None or self._count_AH is None or self._attends_to is None:
             return None
-        return *event_keys.keys(self._recent, recent, b, self._config.events), self._count_AH
+        own, most = events[self._attends_to], self._config.events
+        return *event_keys.keys(self._recent, own, b, most), self._count_AH
 
-    def _even(self, item: Tensor) -> Tensor:
-        return self._config.dim**0.5 * torch.from_numpy(self._vector_IV[item.numpy()])
+    def _lifetime(self, events: Mapping[str, Told], b: int) -> Lifetime | None:
+        if self._lifelong is None or self._long is None:
+            return None
+        own = events[self._lifelong.config.sequence]
+        return self._lifelong.kernel_part(self._long, own, b)

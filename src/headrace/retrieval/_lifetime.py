@@ -16,11 +16,14 @@ from torch import Tensor, nn
 
 from .. import config
 from ..data import Requests
-from ..nn.age import NUM_AGES, age_ids
+from ..nn.age import NUM_AGES, STARTS_MS, age_ids
 from ..nn.embedder import INITIAL_SD
 from ..nn.search import INITIAL_SHARPNESS, attend_rows, direction
-from ..ops import ragged, row_attention
+from ..ops import event_groups, ragged, row_attention
 from ..ops.attention_score import Lifetime
+from ..ops.event_groups import Folded
+from ..ops.event_pools import Told
+from ..ops.lanes import padded
 
 
 class LifelongConfig(config.Config):
@@ -128,17 +131,23 @@ class Lifelong(nn.Module):
             )
         return self.out(said_NX).unflatten(0, item.shape)
 
-    def kernel_part(self, groups: Groups, request: int) -> Lifetime:
-        """What the fused kernel reads of one request's groups."""
-        parts = groups.code_P, groups.start_P, groups.length_P
-        events = groups.key_ED, groups.bias_E, groups.value_EW
-        rest = *events, self.nothing, self.out.weight.T
-        return Lifetime(
+    @torch.no_grad()
+    def folded(self, vector_IV: Tensor) -> Folded:
+        """What the kernel for the user half reads, of all items."""
+        return Folded(
             self.category.numpy(),
-            request * self._categories,
-            *(x.numpy() for x in parts),
-            *(x.detach().contiguous().numpy() for x in rest),
+            direction(self.key(vector_IV)).numpy(),
+            self.value(vector_IV).numpy(),
+            (self.age_bias - self.sharpness).numpy(),
+            self.age.detach().numpy(),
+            STARTS_MS.numpy(),
         )
+
+    def kernel_part(self, made: Folded, events: Told, b: int) -> Lifetime:
+        """What the fused kernel reads of request ``b``."""
+        found = event_groups.groups(made, events, b, self.config.hits)
+        out_XH = padded(self.out.weight.detach().numpy().T)
+        return Lifetime(made.category_I, 0, *found, self.nothing.detach().numpy(), out_XH)
 
     def _plain(
         self, groups: Groups, query_ND: Tensor, start_N: Tensor, length_N: Tensor
