@@ -233,7 +233,8 @@ def measure(run: Run, given: Any, steps: Steps) -> dict[str, Any]:
     if given.plot:
         trade_off(points, chosen(points, made[0][0])).savefig(given.plot)
     with steps("two steps"):
-        wide = {**app.allocation.quota, "retrieval": given.wide}
+        wide = dict.fromkeys(cascade.channels, given.wide) | {"retrieval": given.wide}
+        wide = {**app.allocation.quota, **wide}
         asked = Yardstick.of(cascade, wide, samples, "test").asked
         stepped, by_vector = (
             stepping.fit(both(coarse, first, samples), asked, samples, given.target)
@@ -293,7 +294,7 @@ def main() -> None:
     options.add_argument("--run", type=Path, help="a trained run of the example")
     options.add_argument("--keep", type=int, nargs="*", help="numbers of groups to try")
     options.add_argument("--retrieval", type=int, default=400, help="items that retrieval finds")
-    options.add_argument("--wide", type=int, default=2_000, help="... for two steps")
+    options.add_argument("--wide", type=int, default=2_000, help="... each channel, and all, for two steps")
     options.add_argument("--target", type=float, default=0.98, help="hit of two steps over one's")
     options.add_argument("--cuts", type=int, nargs="+", default=[40, 64, 80])
     options.add_argument("--budget", type=float, default=0.3, help="of the slim COLD's cost")
