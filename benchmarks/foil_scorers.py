@@ -13,7 +13,8 @@ every call, so that nobody finds rows in the cache by another's work. What lies 
 
 over rows of fp32 or bf16 (the kernel sums in float32 all the same). Scores of each way are held
 against those of plain fp32 PyTorch before it is timed; ``error`` is the largest difference as a
-share of their standard deviation. Ways take turns, round after round; ``us`` is the median call,
+share of their standard deviation. Ways take turns, round after round, with a pause before each for
+the idle threads of others to stop spinning; ``us`` is the median call,
 ``ratio`` plain fp32's over it at as many threads. A way that this machine cannot run is null:
 ``onnx`` without ``pip install 'headrace[benchmarks]'``, ``compiled`` without a C++ compiler.
 
@@ -50,7 +51,8 @@ from headrace.training.torch_state import threads
 from headrace.world import World
 
 Array = NDArray[Any]
-SIZES = {300: 12, 3_000: 6, 30_000: 2}  # items of a call, and calls a round
+SIZES = {300: 20, 3_000: 10, 30_000: 4}  # items of a call, and calls a turn
+PAUSE_S = 0.1  # idle threads of OpenMP and ONNX Runtime spin, and would slow down who is next
 TEAMS = (1, 2)  # threads
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "bf16": 0.1}  # of the scores' deviation
 
@@ -219,6 +221,7 @@ def timed(ways: dict[Way, Scores], size: int, rounds: int, draw: Draws) -> dict[
     times: dict[Way, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, scores in ways.items():
+            time.sleep(PAUSE_S)
             scores(draw(size))
             for _ in range(SIZES[size]):
                 item_N = draw(size)
