@@ -13,10 +13,11 @@ every call, so that nobody finds rows in the cache by another's work. What lies 
 
 over rows of fp32 or bf16 (the kernel sums in float32 all the same). Scores of each way are held
 against those of plain fp32 PyTorch before it is timed; ``error`` is the largest difference as a
-share of their standard deviation. Ways take turns, round after round, each after a
-pause for the idle threads of others to stop spinning; ``us`` is the median call,
-``least_us`` the fastest, ``ratio`` plain fp32's ``us`` over it at as many threads. A way that this machine cannot run is null:
-``onnx`` without ``pip install 'headrace[benchmarks]'``, ``compiled`` without a C++ compiler.
+share of their standard deviation. Ways take turns, round after round, each after a pause for the
+idle threads of others to stop spinning; ``us`` is the median call, ``least_us`` the fastest,
+``ratio`` plain fp32's ``us`` over it at as many threads. A way that this machine cannot run is null
+and its reason under ``missing``: ``onnx`` without ``pip install '.[benchmarks]'``, ``compiled``
+without a C++ compiler.
 
     python -m benchmarks.foil_scorers [--items 200000] [--rounds 15]
 """
