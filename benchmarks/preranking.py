@@ -294,7 +294,9 @@ def main() -> None:
     options.add_argument("--run", type=Path, help="a trained run of the example")
     options.add_argument("--keep", type=int, nargs="*", help="numbers of groups to try")
     options.add_argument("--retrieval", type=int, default=400, help="items that retrieval finds")
-    options.add_argument("--wide", type=int, default=2_000, help="... each channel, and all, for two steps")
+    options.add_argument(
+        "--wide", type=int, default=2_000, help="... each channel, and all, for two steps"
+    )
     options.add_argument("--target", type=float, default=0.98, help="hit of two steps over one's")
     options.add_argument("--cuts", type=int, nargs="+", default=[40, 64, 80])
     options.add_argument("--budget", type=float, default=0.3, help="of the slim COLD's cost")
