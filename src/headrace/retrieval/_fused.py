@@ -15,10 +15,8 @@ from torch import Tensor
 
 from ..data import Requests
 from ..nn.history import told
-from ..ops import attention_score, event_keys, tower_users
-from ..ops.attention_score import Lifetime
+from ..ops import attention_score, tower_users
 from ..ops.event_pools import Told
-from ..ops.lanes import padded
 from ..training.torch_state import threads
 from ._split import Scores
 
@@ -39,10 +37,8 @@ class FusedAttention:
         self, scorer: AttentionScorer, vector_IV: Tensor, row_IX: Tensor, bonus_I: Tensor
     ) -> None:
         config = scorer.config
-        self._config, self._lifelong = config, scorer.lifelong
-        self._embed = scorer.embed
-        self._vector_IV, self._attends_to = vector_IV.numpy(), scorer.attends_to
-        self._reads = scorer.sequences
+        self._config, self._embed, self._reads = config, scorer.embed, scorer.sequences
+        self._vector_IV = vector_IV.numpy()
         self._tower = scorer.towers.folded(vector_IV[:0], vector_IV[:0])
         self._features = scorer.towers.features(scorer.embed)
         self._request_tables = scorer.embed.tables_of("user", "context")
@@ -54,11 +50,11 @@ class FusedAttention:
         self._user_VH = np.zeros((config.dim, 0), np.float32)
         if width:
             self._user_VH = scale * scorer.user.weight.detach().numpy().T
-        self._long = scorer.lifelong and scorer.lifelong.folded(scale * vector_IV)
-        self._recent = self._count_AH = None
-        if scorer.recent is not None:
-            self._recent = scorer.recent.folded(vector_IV, scale)
-            self._count_AH = padded(scorer.recent.count.detach()[:, 0].numpy())
+        self._long = scorer.lifelong and scorer.lifelong.fused(scale * vector_IV)
+        self._recent = None
+        if scorer.recent is not None and scorer.attends_to is not None:
+            own = scorer.attends_to, config.events
+            self._recent = scorer.recent.fused(vector_IV, scale, *own)
 
     def __call__(self, requests: Requests) -> list[Scores]:
         """Make the user part of each request."""
@@ -69,8 +65,13 @@ class FusedAttention:
             product_BV = product_BV / np.float32(self._config.temperature)
             half_BH, made = user_BV @ self._user_VH, list[Scores]()
             for b in range(len(requests)):
-                told_b = self._attention(events, b), self._net, self._lifetime(events, b)
-                unit = attention_score.unit(product_BV[b], half_BH[b], *told_b)
+                unit = attention_score.unit(
+                    product_BV[b],
+                    half_BH[b],
+                    self._recent and self._recent.of(events, b),
+                    self._net,
+                    self._long and self._long.of(events, b),
+                )
                 made.append(attention_score.Scorer(unit, self._items, team))
         return made
 
@@ -79,17 +80,3 @@ class FusedAttention:
         request_BD = self._embed.request_of(self._request_tables, requests)
         own = self._tower, self._features, self._vector_IV
         return tower_users.users_anew(*own, events[self._config.history], request_BD)
-
-    def _attention(
-        self, events: Mapping[str, Told], b: int
-    ) -> tuple[Array, Array, Array, Array] | None:
-        if self._recent is None or self._count_AH is None or self._attends_to is None:
-            return None
-        own, most = events[self._attends_to], self._config.events
-        return *event_keys.keys(self._recent, own, b, most), self._count_AH
-
-    def _lifetime(self, events: Mapping[str, Told], b: int) -> Lifetime | None:
-        if self._lifelong is None or self._long is None:
-            return None
-        own = events[self._lifelong.config.sequence]
-        return self._lifelong.kernel_part(self._long, own, b)

@@ -6,11 +6,12 @@ V  width of an item's vector    D  of query and key    W  of a value    H  of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -24,6 +25,8 @@ from ..ops.attention_score import Lifetime
 from ..ops.event_groups import Folded
 from ..ops.event_pools import Told
 from ..ops.lanes import padded
+
+Array = NDArray[Any]
 
 
 class LifelongConfig(config.Config):
@@ -56,6 +59,21 @@ class Groups:
             return torch.zeros_like(code_N), torch.zeros_like(code_N)
         at_N = torch.searchsorted(self.code_P, code_N).clamp_(max=len(self.code_P) - 1)
         return self.start_P[at_N], self.length_P[at_N] * (self.code_P[at_N] == code_N)
+
+
+@dataclass(frozen=True, slots=True)
+class FusedLifelong:
+    """The user half of ``Lifelong`` by a kernel."""
+
+    config: LifelongConfig
+    made: Folded
+    nothing_X: Array  # (W + 1,)
+    out_XH: Array  # (W + 1, H), padded
+
+    def of(self, events: Mapping[str, Told], b: int) -> Lifetime:
+        """What the fused score reads of request ``b``."""
+        found = event_groups.groups(self.made, events[self.config.sequence], b, self.config.hits)
+        return Lifetime(self.made.category_I, 0, *found, self.nothing_X, self.out_XH)
 
 
 @final
@@ -132,9 +150,9 @@ class Lifelong(nn.Module):
         return self.out(said_NX).unflatten(0, item.shape)
 
     @torch.no_grad()
-    def folded(self, vector_IV: Tensor) -> Folded:
-        """What the kernel for the user half reads, of all items."""
-        return Folded(
+    def fused(self, vector_IV: Tensor) -> FusedLifelong:
+        """The user half as it serves: keys and values are made here, once an item."""
+        made = Folded(
             self.category.numpy(),
             direction(self.key(vector_IV)).numpy(),
             self.value(vector_IV).numpy(),
@@ -142,12 +160,8 @@ class Lifelong(nn.Module):
             self.age.detach().numpy(),
             STARTS_MS.numpy(),
         )
-
-    def kernel_part(self, made: Folded, events: Told, b: int) -> Lifetime:
-        """What the fused kernel reads of request ``b``."""
-        found = event_groups.groups(made, events, b, self.config.hits)
         out_XH = padded(self.out.weight.detach().numpy().T)
-        return Lifetime(made.category_I, 0, *found, self.nothing.detach().numpy(), out_XH)
+        return FusedLifelong(self.config, made, self.nothing.detach().numpy(), out_XH)
 
     def _plain(
         self, groups: Groups, query_ND: Tensor, start_N: Tensor, length_N: Tensor

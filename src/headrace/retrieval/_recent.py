@@ -7,7 +7,7 @@ V  width of an item's vector     H  width of the layer
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self, final
 
@@ -21,7 +21,9 @@ from ..data import Requests
 from ..nn import age
 from ..nn.history import Events, SideTable
 from ..nn.search import INITIAL_SHARPNESS, direction
+from ..ops import event_keys
 from ..ops.event_keys import Folded
+from ..ops.event_pools import Told
 from ..ops.lanes import padded
 
 Array = NDArray[Any]
@@ -51,6 +53,21 @@ class Keys:
         size = self.lengths[b]  # without padding: the same alone as in a batch
         key, bias = self.key[b, ..., :size], self.bias[b, ..., :size]
         return replace(self, key=key, bias=bias, value=self.value[b, :, :size], lengths=(size,))
+
+
+@dataclass(frozen=True, slots=True)
+class FusedRecent:
+    """The user half of ``Recent`` by a kernel."""
+
+    sequence: str
+    most: int
+    made: Folded
+    count_AH: Array  # padded
+
+    def of(self, events: Mapping[str, Told], b: int) -> tuple[Array, Array, Array, Array]:
+        """Keys, biases, values and the log's weights of request ``b``, as scores read them."""
+        own = events[self.sequence]
+        return *event_keys.keys(self.made, own, b, self.most), self.count_AH
 
 
 @final
@@ -105,8 +122,11 @@ class Recent(nn.Module):
         )
 
     @torch.no_grad()
-    def folded(self, vector_IV: Tensor, scale: float) -> Folded:
-        """What the kernel for the user half reads; vectors are multiplied by ``scale`` here."""
+    def fused(self, vector_IV: Tensor, scale: float, sequence: str, most: int) -> FusedRecent:
+        """The user half as it serves, of the newest ``most`` events of a sequence.
+
+        Vectors are multiplied by ``scale`` here.
+        """
         heads, depth = self._heads, self._outputs
 
         def values(x_NX: Tensor) -> Array:  # (N, A * H), each head's padded
@@ -117,7 +137,7 @@ class Recent(nn.Module):
             return np.concatenate([np.zeros((len(x_NV), key_VX.shape[1]), np.float32), own_NX], 1)
 
         key_VX = padded(scale * self.key.weight.T.numpy())
-        return Folded(
+        made = Folded(
             vector_IV.numpy(),
             np.concatenate([key_VX, values(scale * self.value.weight.T)], axis=1),
             side(self.side.kind[:, 0]),
@@ -129,6 +149,7 @@ class Recent(nn.Module):
             padded(self.nothing_value[:, 0].numpy()),
             self._head_dim,
         )
+        return FusedRecent(sequence, most, made, padded(self.count[:, 0].numpy()))
 
     def forward(self, keys: Keys, query: Tensor, x: Tensor) -> Tensor:  # (..., n, H)
         """Add the attention to what else enters the layer."""
