@@ -9,24 +9,24 @@ from numba import njit
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+_BINS = 2048
 
 
 @njit(cache=True, nogil=True)
 def best(score: Array, item: Array, size: int, most: int) -> Array:
     """Positions of the ``most`` highest of the first ``size`` scores, best first, ``(K,) int64``.
 
-    Equal scores go to the lower item. A heap of the ``most`` best so far, worst on top, sees every
-    score once: most of them lose against the top and cost one comparison.
+    Equal scores go to the lower item. A heap of the ``most`` best so far, worst on top, sees those
+    that may be among them, see ``_contenders``.
     """
     kept = min(most, size)
-    heap = np.empty(kept, np.int64)
-    if kept == 0:
-        return heap
-    for p in range(kept):
-        heap[p] = p
+    if kept <= 0:
+        return np.empty(0, np.int64)
+    place = _contenders(score, size, kept)
+    heap = place[:kept].copy()
     for at in range(kept // 2 - 1, -1, -1):
         _sink(heap, at, kept, score, item)
-    for p in range(kept, size):
+    for p in place[kept:]:
         if _before(score, item, p, heap[0]):
             heap[0] = p
             _sink(heap, 0, kept, score, item)
@@ -34,6 +34,58 @@ def best(score: Array, item: Array, size: int, most: int) -> Array:
         heap[0], heap[end] = heap[end], heap[0]
         _sink(heap, 0, end, score, item)
     return heap
+
+
+@njit(cache=True, nogil=True)
+def best_of_each(score_BI: Array, item_I: Array, most: int) -> Array:
+    """The same of each row of scores, ``(B, K) int64``."""
+    kept = max(0, min(most, len(item_I)))
+    out_BK = np.empty((len(score_BI), kept), np.int64)
+    for b in range(len(score_BI)):
+        out_BK[b] = best(score_BI[b], item_I, len(item_I), kept)
+    return out_BK
+
+
+@njit(cache=True, nogil=True)
+def _contenders(score: Array, size: int, most: int) -> Array:
+    """Positions of at least the ``most`` highest scores, ascending, and of few others.
+
+    Scores in single precision, read as whole numbers, are counted by their first 11 bits and, where
+    the ``most``-th is, by the 11 behind; what is as high in these 22 bits contends.
+    """
+    kept = np.empty(size, np.int64)
+    if most >= size:
+        for p in range(size):
+            kept[p] = p
+        return kept
+    single = np.empty(size, np.float32)
+    bits = single.view(np.int32)
+    count = np.zeros(2 * _BINS, np.int64)
+    for p in range(size):
+        single[p] = score[p] + 0.0  # no -0, which has other bits
+    for p in range(size):
+        x = bits[p]
+        bits[p] = x if x >= 0 else x ^ 0x7FFFFFFF  # in the order of the scores
+        count[(bits[p] >> 21) + _BINS // 2] += 1
+    first, left = _reach(count, _BINS - 1, most)
+    for p in range(size):
+        if (bits[p] >> 21) + _BINS // 2 == first:
+            count[_BINS + ((bits[p] >> 10) & (_BINS - 1))] += 1
+    second, _ = _reach(count, 2 * _BINS - 1, left)
+    edge, found = ((first - _BINS // 2) << 21) + ((second - _BINS) << 10), 0
+    for p in range(size):
+        kept[found] = p
+        found += bits[p] >= edge
+    return kept[:found]
+
+
+@njit(cache=True, nogil=True)
+def _reach(count: Array, at: int, most: int) -> tuple[int, int]:
+    """How far to go down from ``at`` until ``most`` are counted, and how many of them are there."""
+    while count[at] < most:
+        most -= count[at]
+        at -= 1
+    return at, most
 
 
 @njit(cache=True, nogil=True)

@@ -34,29 +34,28 @@ def gather(
     out = np.zeros(size + 1, np.int64)
     item_N = np.empty(quota_B.sum(), np.int64)
     score_N = np.empty(quota_B.sum(), np.float32)
-    touched = np.empty(num_items, np.int32)
+    touched = np.empty(num_items + 1, np.int32)
     score = np.empty(num_items, np.float32)
     for b in range(size):
         found = 0
         for s in range(seed_offsets[b], seed_offsets[b + 1]):
             i = seed_S[s]
             if 0 < i < num_items:
+                own = worth_S[s]
                 for k in range(offsets[i], offsets[i + 1]):
-                    j, worth = neighbour[k], weight[k] * worth_S[s]
-                    if worth > 0:  # it may be too small for a float
-                        if total_I[j] == 0:
-                            touched[found] = j
-                            found += 1
-                        total_I[j] += worth
+                    j, worth, before = neighbour[k], weight[k] * own, total_I[neighbour[k]]
+                    touched[found] = j
+                    # no branches to guess; what is added may be too small for a float
+                    found += (before == 0) & (worth > 0)
+                    total_I[j] = before + worth
         for x in range(exclude_offsets[b], exclude_offsets[b + 1]):
             if exclude_X[x] < num_items:
                 total_I[exclude_X[x]] = 0
         n = 0
         for k in range(found):
             j = touched[k]
-            if total_I[j] > 0 and j > 0:
-                touched[n], score[n] = j, total_I[j]
-                n += 1
+            touched[n], score[n] = j, total_I[j]
+            n += (total_I[j] > 0) & (j > 0)
             total_I[j] = 0
         out[b + 1] = put(score, touched, n, quota_B[b], item_N, score_N, out[b])
     return out, item_N[: out[-1]].copy(), score_N[: out[-1]].copy()

@@ -18,9 +18,11 @@ from .. import config
 from ..data import Candidates, Ragged
 from ..errors import BundleError
 from ..ops import ragged
+from ..ops.best import best_of_each
 
 faiss: Any = faiss_module  # its stubs lack what SWIG adds at run time
 GRAPH = "graph"
+CHUNK = 64  # queries scored at a time where all items are
 
 
 class Index(Protocol):
@@ -41,10 +43,7 @@ class Index(Protocol):
 
 @final
 class Exact:
-    """Scores every item, by Faiss: for one query in one pass over the vectors.
-
-    Excluded items are found and then dropped, so that long exclusions cost.
-    """
+    """Scores every item."""
 
     class Config(config.Config):
         """Settings of Exact."""
@@ -65,19 +64,26 @@ class Exact:
     def __init__(self, vector_ID: Tensor, available_I: Tensor) -> None:
         self._item_M = torch.nonzero(_shown(available_I))[:, 0]
         whole = len(self._item_M) == len(vector_ID) - 1  # all but item 0: no copy is needed
-        self._vector_MD = (vector_ID[1:] if whole else vector_ID[self._item_M]).numpy()
+        self._vector_MD = vector_ID[1:] if whole else vector_ID[self._item_M]
 
     def search(self, query_BD: Tensor, most: int, exclude: Ragged) -> Candidates:
-        longest = int(exclude.lengths.max()) if len(exclude) else 0
-        wanted = min(most + longest, len(self._item_M))
-        if not (len(query_BD) and wanted):
-            nothing = query_BD.new_zeros(len(query_BD), 0)
-            return _found(nothing, nothing.long())
-        score_BK, at_BK = faiss.knn(
-            query_BD.contiguous().numpy(), self._vector_MD, wanted, faiss.METRIC_INNER_PRODUCT
-        )
-        item_BK = self._item_M[torch.from_numpy(at_BK)]
-        return _without(_found(torch.from_numpy(score_BK), item_BK), exclude, most)
+        shape = len(query_BD), max(0, min(most, len(self._item_M)))
+        score_BK, at_BK = query_BD.new_empty(shape), self._item_M.new_empty(shape)
+        for first in range(0, len(query_BD), CHUNK):
+            some = slice(first, first + CHUNK)
+            score_CM = query_BD[some] @ self._vector_MD.T
+            for row_M, b in zip(score_CM, range(first, len(query_BD)), strict=False):
+                row_M[self._places(exclude[b])] = -torch.inf
+            at_CK = best_of_each(score_CM.numpy(), self._item_M.numpy(), most)
+            at_BK[some] = torch.from_numpy(at_CK)
+            torch.gather(score_CM, 1, at_BK[some], out=score_BK[some])
+        return _found(score_BK, self._item_M[at_BK])
+
+    def _places(self, item_X: Tensor) -> Tensor:  # (Y,), of those items that are here
+        if not (len(item_X) and len(self._item_M)):
+            return item_X[:0]
+        place_X = torch.searchsorted(self._item_M, item_X).clamp(max=len(self._item_M) - 1)
+        return place_X[self._item_M[place_X] == item_X]
 
     def arrays(self) -> Mapping[str, Tensor]:
         return {}
