@@ -6,7 +6,7 @@ import torch
 from headrace.data import Candidates, Ragged
 from headrace.errors import BundleError, ConfigError
 from headrace.nn.history import HistoryEncoder
-from headrace.retrieval._index import Exact, Hnsw
+from headrace.retrieval._indexes import Exact, FastScan, Hnsw
 from headrace.retrieval._judge import Judge
 from headrace.retrieval.two_tower import (
     Objective,
@@ -32,7 +32,8 @@ SMALL = {
     "judge_at": 10,
 }
 ALL = {"item_bias": True, "popularity": Popularity(weight=0.5), "skip": "lifetime"}
-KINDS = [{}, {**ALL}, {"index": Hnsw.Config(links=8)}, {**ALL, "index": Hnsw.Config(links=8)}]
+INDEXES = [Exact.Config(), FastScan.Config(), Hnsw.Config(links=8)]
+KINDS = [{"index": index, **more} for index in INDEXES for more in ({}, ALL)]
 
 
 def settings(**more):
@@ -169,7 +170,7 @@ def test_withdrawn_items_are_not_indexed(tiny_samples, requests):
     assert int(found.values.min()) >= 30
 
 
-@pytest.mark.parametrize("index", [Exact.Config(), Hnsw.Config(links=8)])
+@pytest.mark.parametrize("index", INDEXES)
 def test_items_of_a_log_that_grew_are_found(index, tiny_samples, tmp_path):
     """The bundle knows 60 items, the log has 66 by now."""
     config = settings(index=index, popularity=Popularity())

@@ -19,7 +19,7 @@ from ..ops import ragged
 from ..samples import Samples
 from ..training import Trainer, Training
 from ._base import Channel, reads
-from ._index import Exact, Index, IndexConfig
+from ._indexes import Exact, Index, IndexConfig
 from ._judge import Judge
 from ._positives import Popularity, log_popularity, positive_counts, union
 
