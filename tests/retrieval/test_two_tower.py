@@ -188,6 +188,16 @@ def test_items_of_a_log_that_grew_are_found(index, tiny_samples, tmp_path):
     assert len(found) == len(grown.catalogue) - 1
 
 
+def test_another_index_over_the_same_items(tiny_samples, requests):
+    made = settings().build(tiny_samples.space).fit(tiny_samples, "two_tower", Trainer())
+    quota_B = ask(10, requests)
+    before = made.retrieve(requests, quota_B)
+    for index in INDEXES:
+        found = made.reindexed(index).retrieve(requests, quota_B)
+        assert torch.equal(found.item_id.values, before.item_id.values)
+        torch.testing.assert_close(found.scores["score"], before.scores["score"])
+
+
 def test_weights_of_other_settings_are_refused(tiny_samples):
     space = tiny_samples.space
     arrays = settings().build(space).fit(tiny_samples, "two_tower", Trainer()).arrays()

@@ -226,6 +226,11 @@ class TwoTowerRetriever:
         build = config.index.build
         return TwoTowerRetriever(self._net, self._items, key_IX, now_I, self._available_I, build)
 
+    def reindexed(self, index: IndexConfig) -> TwoTowerRetriever:
+        """The same items searched in another way."""
+        own = self._net, self._items, self._key_IX, self._popularity_I, self._available_I
+        return TwoTowerRetriever(*own, index.build)
+
     @property
     def item_vectors(self) -> Tensor:  # (I, D)
         """Item vectors of length 1: where items lie, their popularity aside."""
