@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -64,6 +65,7 @@ class Contender:
     def ask(self, **order: Any) -> dict[str, Any]:
         """Give an order, wait for the answer."""
         assert self.process.stdin is not None
+        self.process.send_signal(signal.SIGCONT)
         try:
             self.process.stdin.write(json.dumps(order) + "\n")
             self.process.stdin.flush()
@@ -72,7 +74,10 @@ class Contender:
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
-        """The next line; LostError, with its last words, if there is none by the deadline."""
+        """The next line; LostError, with its last words, if there is none by the deadline.
+
+        Then it stands still, threads that spin included, until it is asked again.
+        """
         end = time.monotonic() + DEADLINE_S
         while b"\n" not in self.unread:
             ready, _, _ = select.select([self.answers], [], [], max(0, end - time.monotonic()))
@@ -84,6 +89,7 @@ class Contender:
                 raise self._lost()
             self.unread += more
         line, _, self.unread = self.unread.partition(b"\n")
+        self.process.send_signal(signal.SIGSTOP)
         return json.loads(line)
 
     def _lost(self) -> LostError:
@@ -94,6 +100,7 @@ class Contender:
 
     def end(self) -> None:
         """Let it go."""
+        self.process.send_signal(signal.SIGCONT)
         try:
             self.process.communicate(timeout=10)
         except subprocess.TimeoutExpired:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ... import config
 from ...data import Candidates, Ragged
+from ...ops.row_products import row_products
 from ._base import faiss, found, kept, shown, taken_up, without
 
 QUANTIZER = "quantizer"
@@ -75,11 +76,10 @@ class FastScan:
     def _best(self, query_BD: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
         rough = min(math.ceil(self.config.rescored * wanted), len(self._item_M))
         _, at_BR = self._codes.search(_even(query_BD), rough)
-        item_BR = self._item_M[torch.from_numpy(at_BR).clamp(min=0)]
-        score_BR = (self._vector_ID[item_BR] @ query_BD.unsqueeze(2)).squeeze(2)
-        score_BR[torch.from_numpy(at_BR) < 0] = -torch.inf
-        score_BK, place_BK = score_BR.topk(wanted)
-        return score_BK, item_BR.gather(1, place_BK)
+        item_BR = np.where(at_BR < 0, -1, self._item_M.numpy()[at_BR])
+        score_BR = row_products(self._vector_ID.numpy(), item_BR, query_BD.numpy())
+        score_BK, place_BK = torch.from_numpy(score_BR).topk(wanted)
+        return score_BK, torch.from_numpy(item_BR).gather(1, place_BK)
 
     def arrays(self) -> Mapping[str, Tensor]:
         return {QUANTIZER: self._quantizer}
