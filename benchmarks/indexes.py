@@ -93,11 +93,11 @@ def main() -> None:
     options.add_argument("--items", type=int, default=400, help="length of a list")
     options.add_argument("--requests", type=int, default=300)
     given = options.parse_args()
-    one_thread()
     try:
         retriever, asked = opened(Run.open(given.run), given.channel, given.requests)
     except HeadraceError as error:
         sys.exit(f"error: {error}")
+    one_thread()
     figures = measure(retriever, asked, given.items)
     for name, own in figures.items():
         print(f"{name}: {own}", flush=True)
