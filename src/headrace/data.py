@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from .ops import ragged
+
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
@@ -196,6 +198,12 @@ class Candidates:
             {k: v[kept_K] for k, v in self.scores.items()},
             self.hits and self.hits.take(kept_K),
         )
+
+    def first(self, quota_B: Tensor) -> Candidates:
+        """The first ``quota_B`` of each request."""
+        if bool((self.item_id.lengths <= quota_B).all()):
+            return self
+        return self.take(ragged.head(self.item_id.offsets, quota_B))
 
     def _rows_of(self, kept_K: Tensor) -> Ragged:
         item_K = self.item_id.values[kept_K]

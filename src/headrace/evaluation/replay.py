@@ -208,7 +208,7 @@ def _list(cascade: Cascade, wide: Widest, name: str, quota: Quota) -> Candidates
     if count and (effort < 100 or (full is not None and count < full)):
         return cascade.search(name, wide.requests, quota_B, torch.full_like(quota_B, effort))
     whole = wide.found[name]
-    return whole.take(ragged.head(whole.item_id.offsets, quota_B))
+    return whole.first(quota_B)
 
 
 def _places(items: Ragged, among: Ragged) -> Tensor:  # (N,) int64

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..data import Candidates, Requests
 from ..features import FeatureSpace
-from ..ops import ragged
 from ..samples import Samples
 from ..stages import Retriever
 from ..training import Trainer
@@ -43,4 +42,4 @@ def leave_out(found: Candidates, requests: Requests, quota_B: Tensor) -> Candida
     """Drop excluded items and cut each row to its quota; rows are best first already."""
     if len(requests.exclude.values):
         found = found.take(torch.nonzero(~found.item_id.within(requests.exclude))[:, 0])
-    return found.take(ragged.head(found.item_id.offsets, quota_B))
+    return found.first(quota_B)

@@ -52,7 +52,9 @@ def joined(parts: Sequence[Found]) -> Found:
 
 
 def interleaved(parts: Sequence[tuple[Array, Found]]) -> Found:
-    """Answers in the order of the requests; each part says which rows it answers."""
+    """Answers in the order of the requests; each part says which rows it answers, ascending."""
+    if len(parts) == 1:
+        return parts[0][1]
     row_B, both = np.concatenate([rows for rows, _ in parts]), joined([found for _, found in parts])
     at_B = np.argsort(row_B)
     lengths = np.diff(both.offsets)[at_B]

@@ -15,7 +15,6 @@ from ..errors import BundleError, ConfigError, suggest
 from ..features import FeatureSpace
 from ..nn.in_batch import Columns, request_softmax
 from ..nn.towers import Items, Towers, check, embedder
-from ..ops import ragged
 from ..samples import Samples
 from ..training import Trainer, Training
 from ._base import Channel, reads
@@ -244,7 +243,7 @@ class TwoTowerRetriever:
             exclude = union(exclude, requests.ragged(f"{skip}.item"))
         most = int(quota_B.max()) if len(quota_B) else 0
         found = self._index.search(self._net.queries(requests, self._items), most, exclude)
-        return found.take(ragged.head(found.item_id.offsets, quota_B))
+        return found.first(quota_B)
 
     def arrays(self) -> Mapping[str, Tensor]:
         """Weights, keys, and what the index cannot be rebuilt without."""

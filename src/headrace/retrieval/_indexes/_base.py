@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ...data import Candidates, Ragged
 from ...errors import BundleError
-from ...ops import ragged
 
 faiss: Any = faiss_module  # its stubs lack what SWIG adds at run time
 
@@ -57,6 +56,9 @@ def taken_up(arrays: Mapping[str, Tensor], name: str) -> Any:
 def found(score_BK: Tensor, item_BK: Tensor) -> Candidates:
     """Rows of different lengths out of a search that marks what it did not find."""
     real_BK = score_BK.isfinite() & (item_BK > 0)
+    if bool(real_BK.all()):
+        item = Ragged.sized(item_BK.flatten(), torch.full((len(item_BK),), item_BK.shape[1]))
+        return Candidates(item, scores={"score": score_BK.reshape(-1, 1)})
     item = Ragged.sized(item_BK[real_BK], real_BK.sum(1))
     return Candidates(item, scores={"score": score_BK[real_BK].unsqueeze(1)})
 
@@ -65,4 +67,4 @@ def without(all_found: Candidates, exclude: Ragged, most: int) -> Candidates:
     """At most ``most`` of each row, none excluded."""
     if len(exclude.values):
         all_found = all_found.take(torch.nonzero(~all_found.item_id.within(exclude))[:, 0])
-    return all_found.take(ragged.head(all_found.item_id.offsets, torch.full((len(exclude),), most)))
+    return all_found.first(torch.full((len(exclude),), most))
