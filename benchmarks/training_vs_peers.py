@@ -4,7 +4,8 @@ One network for all: user, item and category of 16 each, target and events of it
 DIN's unit 64-16 with ReLU and no softmax, DNN 128-64 with ReLU. Two data sets: 100,000 items with
 histories of up to 100 events, 52 on average, and MovieLens-100K as the wheel of RecBole carries it.
 Every sample is a request with one candidate. Contenders run in processes of their own, pinned to
-one core or two once they are built, and take turns, so that a slow spell hits all of them.
+one core or two once they are built, and take turns, so that a slow spell hits all of them; who
+waits stands still. The first two turns do not count.
 
 All are handed ready batches and the training loop over these is timed; ``ours_whole`` is headrace
 with its batches assembled out of the log meanwhile. What was overridden in a peer, and what
@@ -32,6 +33,7 @@ from benchmarks.peers._arena import MODELS, Arena, Cell, Contender, LostError
 
 BATCH = 1024
 LARGE = 4096
+WARM = 2  # turns that do not count: compilers, caches and allocators settle
 WHOLE = "ours_whole"
 WHAT = ("model", "data", "length", "threads", "batch")  # is measured in a row
 GOALS = {"items_100k": 3.0, "movielens": 2.0}
@@ -51,7 +53,7 @@ def time_cell(
 ) -> list[dict[str, Any]]:
     """Samples a second of each contender, a row a batch size; median over rounds."""
     speeds: dict[tuple[int, str], list[float]] = {}
-    for turn in range(rounds + 1):
+    for turn in range(-WARM, rounds):
         for size in cell.sizes:
             for contender, done in _each(
                 arena,
@@ -59,13 +61,14 @@ def time_cell(
                 contenders,
                 do="time",
                 size=size,
-                seconds=seconds if turn else 0.1,  # the first turn warms up
+                seconds=seconds,
             ):
-                if turn:
+                if turn >= 0:
                     speed = done["samples"] / done["seconds"]
                     speeds.setdefault((size, contender.name), []).append(speed)
             done = contenders[0].ask(do="time", size=size, seconds=seconds, whole=True)
-            speeds.setdefault((size, WHOLE), []).append(done["samples"] / done["seconds"])
+            if turn >= 0:
+                speeds.setdefault((size, WHOLE), []).append(done["samples"] / done["seconds"])
     memory = {c.name: m["peak_mb"] for c, m in _each(arena, cell, contenders, do="memory")}
     return [_row(cell, size, contenders, speeds, memory) for size in cell.sizes]
 
@@ -193,7 +196,7 @@ def main() -> None:
     options.add_argument("--models", default=",".join(MODELS), help="separated by commas")
     options.add_argument("--data", default=",".join(GOALS), help="separated by commas")
     options.add_argument("--threads", default="1,2", help="separated by commas")
-    options.add_argument("--rounds", type=int, default=2)
+    options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--seconds", type=float, default=1.0, help="of each turn; 0: none")
     options.add_argument("--minutes", type=float, default=8, help="after which no cell starts")
     options.add_argument("--seeds", type=int, default=1, help="of learning to the end; 0: none")
