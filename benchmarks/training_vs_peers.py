@@ -10,8 +10,9 @@ waits stands still. The first two turns do not count.
 All are handed ready batches and the training loop over these is timed; ``ours_whole`` is headrace
 with its batches assembled out of the log meanwhile. What was overridden in a peer, and what
 could not be made equal, stands in ``networks``; the best peer is sought among equal ones. Peers
-learn by Adam, headrace by AdamW, with row-wise Adagrad for tables, whose rate keeps its usual
-proportion. Of several ``--rates`` each learns at the best on training samples held out.
+learn by Adam, headrace by AdamW, with row-wise Adagrad for tables, at five times the rate. Of
+several ``--rates`` each learns at the best on training samples held out; with ``--add`` also of
+those that were tried before.
 
     python -m benchmarks.training_vs_peers [--peers DIR] [--models din,dien,sim] [--seconds 1.5]
         [--seeds 3] [--rates 1e-3,3e-3] [--add]
@@ -22,7 +23,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -114,32 +115,50 @@ def _row(
     return row
 
 
-def learn(arena: Arena, cell: Cell, seeds: int, rates: list[float]) -> dict[str, dict[str, Any]]:
+def learn(
+    arena: Arena,
+    cell: Cell,
+    names: Sequence[str],
+    seeds: int,
+    rates: Sequence[float],
+    earlier: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, Any]]:
     """Test AUC after one epoch: ids of items seen once are learnt by heart in a second.
 
     Each contender learns at the rate that is best for it on the last tenth of the training samples,
-    held out.
+    held out. Where that was tried ``earlier``, what came of it is kept.
     """
-    names = ("ours", *MODELS[cell.model])
-    held: dict[str, dict[float, list[float]]] = {}
-    for rate, seed in product(rates, range(1, seeds + 1)) if len(rates) > 1 else ():
+    held = {n: {float(r): [x] for r, x in old["held_out"].items()} for n, old in earlier.items()}
+    tried: dict[str, dict[float, list[float]]] = {}
+    choosing = len(rates) > 1 or bool(earlier)
+    for rate, seed in product(rates, range(1, seeds + 1)) if choosing else ():
         for name, auc in _fit(arena, cell, seed, dict.fromkeys(names, rate), held_out=0.1):
-            held.setdefault(name, {}).setdefault(rate, []).append(auc)
+            tried.setdefault(name, {}).setdefault(rate, []).append(auc)
+    held |= {name: held.get(name, {}) | by for name, by in tried.items()}
     best = dict.fromkeys(names, rates[0])
-    best |= {name: max(by, key=lambda rate: fmean(by[rate])) for name, by in held.items()}
+    best |= {n: max(by, key=lambda rate: fmean(by[rate])) for n, by in held.items() if n in names}
+    again = {name: rate for name, rate in best.items() if rate in rates or name not in earlier}
     found: dict[str, list[float]] = {}
-    for seed in range(1, seeds + 1):
-        for name, auc in _fit(arena, cell, seed, best):
+    for seed in range(1, seeds + 1) if again else ():
+        for name, auc in _fit(arena, cell, seed, again):
             found.setdefault(name, []).append(auc)
-    return {
+    kept = {name: dict(old) for name, old in earlier.items()}
+    told = {
         name: {
             "mean": round(fmean(auc), 4),
             "sd": round(stdev(auc), 4) if len(auc) > 1 else None,
             "seeds": len(auc),
             "rate": best[name],
-            "held_out": {str(rate): round(fmean(x), 4) for rate, x in held.get(name, {}).items()},
         }
         for name, auc in found.items()
+    }
+    return {
+        name: {
+            **kept.get(name, {}),
+            **told.get(name, {}),
+            "held_out": {str(rate): round(fmean(x), 4) for rate, x in held.get(name, {}).items()},
+        }
+        for name in kept | told
     }
 
 
@@ -147,7 +166,7 @@ def _fit(
     arena: Arena, cell: Cell, seed: int, rates: Mapping[str, float], **order: Any
 ) -> Iterator[tuple[str, float]]:
     """AUC of each contender, made anew, after one epoch at its rate."""
-    contenders = arena.start(cell, seed, rates)
+    contenders = arena.start(cell, seed, rates, list(rates))
     for contender, done in _each(arena, cell, contenders, do="fit", size=BATCH, epochs=1, **order):
         name = contender.name
         print(f"{cell.name}, {name}, {rates[name]}, {seed}, {order}: {done}", flush=True)
@@ -201,12 +220,16 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=8, help="after which no cell starts")
     options.add_argument("--seeds", type=int, default=1, help="of learning to the end; 0: none")
     options.add_argument("--rates", default="1e-3", help="to learn at, separated by commas")
+    options.add_argument(
+        "--contenders", default=",".join(("ours", *MODELS["din"])), help="of learning to the end"
+    )
     options.add_argument("--add", action="store_true", help="keep what else was saved")
     given = options.parse_args()
     peers = given.peers or Path(tempfile.gettempdir()) / "headrace-peers"
     models, data = given.models.split(","), given.data.split(",")
     threads = [int(n) for n in given.threads.split(",")]
     rates = [float(rate) for rate in given.rates.split(",")]
+    names = given.contenders.split(",")
     cells = [c for c in CELLS if c.model in models and c.data in data and c.threads in threads]
     earlier, begun = saved() if given.add else {}, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -219,7 +242,9 @@ def main() -> None:
                 left_out.append(cell.name)
                 continue
             if cell.judged and given.seeds:
-                auc[cell.data] = learn(arena, cell, given.seeds, rates)
+                auc[cell.data] = learn(
+                    arena, cell, names, given.seeds, rates, auc.get(cell.data, {})
+                )
             if not given.seconds:
                 continue
             contenders = arena.start(cell)

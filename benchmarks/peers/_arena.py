@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,15 +132,20 @@ class Arena:
         pack(samples).save(self.folder / f"{name}.npz")
 
     def start(
-        self, cell: Cell, seed: int = 1, rates: Mapping[str, float] | None = None
+        self,
+        cell: Cell,
+        seed: int = 1,
+        rates: Mapping[str, float] | None = None,
+        only: Sequence[str] | None = None,
     ) -> list[Contender]:
         """Start ours and every peer that has the model; those that cannot start are noted.
 
-        rates: what each learns at, ``RATE`` by default.
+        rates: what each learns at, ``RATE`` by default. only: some of them, by default all.
         """
         self.make(cell.data)
         started: list[Contender] = []
         names = ("ours", *(n for n in MODELS[cell.model] if n not in self.unavailable))
+        names = tuple(name for name in names if only is None or name in only)
         rates = rates or {}
         for contender in [self._spawn(n, cell, seed, rates.get(n, RATE)) for n in names]:
             name = contender.name

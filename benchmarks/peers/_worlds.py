@@ -92,6 +92,7 @@ def samples_of(log: Log, lengths: Mapping[str, int], test_days: float) -> Sample
     )
     schema = {
         "default_dim": DIM,
+        "initial": "glorot",  # as tables of RecBole and LibRecommender begin
         "features": {
             "user": {"of": "user", "encode": "id"},
             "item": {"of": "item", "encode": "id"},

@@ -86,6 +86,9 @@ class Schema(Config):
     """Embedding tables by name; a table that is not listed has ``default_dim``."""
     default_dim: int = Field(default=8, gt=0, le=1024)
     """Width of tables not listed."""
+    initial: Literal["normal", "glorot"] = "normal"
+    """How tables begin: "normal", equally wide, or "glorot", the narrower the more rows there are,
+    so that what has few values is learnt before what ids remember."""
     features: Mapping[str, Feature]
     sequences: Mapping[str, Sequence] = {"history": Sequence()}
     key_events: int = Field(default=200, gt=0, le=10_000)

@@ -63,7 +63,10 @@ class Embedder(nn.Module):
             table = self._table_of[name]
             if table not in self.tables:
                 embedding = nn.Embedding(self._rows[table], self._dim_of[name], sparse=True)
-                nn.init.normal_(embedding.weight, std=INITIAL_SD)
+                if schema.initial == "glorot":
+                    nn.init.xavier_uniform_(embedding.weight)
+                else:
+                    nn.init.normal_(embedding.weight, std=INITIAL_SD)
                 self.tables[table] = embedding
         columns = [space.catalogue.features[n] for n in self.names.get("item", [])]
         ids = torch.stack(columns, dim=1) if columns else torch.zeros(0, 0, dtype=torch.int64)
