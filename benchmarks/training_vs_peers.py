@@ -10,9 +10,10 @@ waits stands still. The first two turns do not count.
 All are handed ready batches and the training loop over these is timed; ``ours_whole`` is headrace
 with its batches assembled out of the log meanwhile. What was overridden in a peer, and what
 could not be made equal, stands in ``networks``; the best peer is sought among equal ones. Peers
-learn by Adam, headrace by AdamW, with row-wise Adagrad for tables, at five times the rate. Of
+learn by Adam, headrace by AdamW, with row-wise Adagrad for tables, at a rate of their own. Of
 several ``--rates`` each learns at the best on training samples held out; with ``--add`` also of
-those that were tried before.
+those that were tried before. How many times the dense layers' rate tables have was chosen
+beforehand on the same samples (``peers/ours.py``); peers have one rate for all.
 
     python -m benchmarks.training_vs_peers [--peers DIR] [--models din,dien,sim] [--seconds 1.5]
         [--seeds 3] [--rates 1e-3,3e-3] [--add]

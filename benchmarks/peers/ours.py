@@ -22,6 +22,9 @@ from headrace.training import Trainer, Training
 
 ATTEND = ("item", "category")
 SHORT = 50  # recent events of SIM
+#: How many times the dense layers' rate tables have: of 1, 2, 5 and 20 the best on training samples
+#: held out.
+TABLES = {"items_100k": 1.0, "movielens": 5.0}
 MODELS: dict[str, dict[str, Any]] = {
     "din": {"attention": (64, 16), "attention_activation": "relu"},
     "dien": {"state": 32, "alpha": 0.0},
@@ -78,10 +81,9 @@ def batch_of(model: Pointwise, samples: Samples, request_B: Array, seed: int) ->
     return samples.batch(drawn, hits=model.reads_hits, sequences=model.reads_sequences)
 
 
-def training_at(rate: float, seed: int) -> Training:
-    """One epoch; tables learn at five times the rate of dense layers."""
-    tables = 5 * rate
-    return Training(epochs=1, learning_rate=rate, table_learning_rate=tables, seed=seed)
+def training_at(rate: float, seed: int, tables: float) -> Training:
+    """One epoch; the tables' rate is ``tables`` times that of the dense layers."""
+    return Training(epochs=1, learning_rate=rate, table_learning_rate=tables * rate, seed=seed)
 
 
 class Ours:
@@ -102,7 +104,7 @@ class Ours:
         config = Kinds("headrace.ranking").find(given.model).Config
         settings = {"attend": ATTEND, "age_dim": 0, "activation": "relu", **MODELS[given.model]}
         self.model: Pointwise = config(**settings).build(self.samples.space, ("like",))
-        self.training = training_at(given.rate, given.seed)
+        self.training = training_at(given.rate, given.seed, TABLES[given.log.name])
         self.trainer = Trainer()
 
     def train(self, rows: Array, size: int, *, whole: bool) -> float:
