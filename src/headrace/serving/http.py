@@ -69,14 +69,14 @@ def serve(
     """Serve a run until told to stop by SIGINT or SIGTERM; port 0 takes a free one."""
     one_thread()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    listener = _listen(host, port)
-    app = create_app(run, allocator)
-    place = "{}:{}".format(*listener.getsockname()[:2])
-    print(f"serving {run} at http://{place}, described at http://{place}/docs", flush=True)
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+    with _listen(host, port) as listener:
+        app = create_app(run, allocator)
+        place = "{}:{}".format(*listener.getsockname()[:2])
+        print(f"serving {run} at http://{place}, described at http://{place}/docs", flush=True)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S
+        )
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
