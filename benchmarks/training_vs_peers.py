@@ -12,11 +12,11 @@ with its batches assembled out of the log meanwhile. What was overridden in a pe
 could not be made equal, stands in ``networks``; the best peer is sought among equal ones. Peers
 learn by Adam, headrace by AdamW, with row-wise Adagrad for tables, at a rate of their own. Of
 several ``--rates`` each learns at the best on training samples held out; with ``--add`` also of
-those that were tried before. How many times the dense layers' rate tables have was chosen
-beforehand on the same samples (``peers/ours.py``); peers have one rate for all.
+those that were tried before. Peers have one rate for all; of headrace each is tried with every one
+of ``--tables``, how many times the dense layers' rate the tables have.
 
     python -m benchmarks.training_vs_peers [--peers DIR] [--models din,dien,sim] [--seconds 1.5]
-        [--seeds 3] [--rates 1e-3,3e-3] [--add]
+        [--seeds 3] [--rates 1e-3,3e-3] [--tables 1,5] [--add]
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
 from benchmarks import _common
-from benchmarks.peers._arena import MODELS, Arena, Cell, Contender, LostError
+from benchmarks.peers._arena import MODELS, Arena, Cell, Contender, LostError, Recipe
 
 BATCH = 1024
 LARGE = 4096
@@ -119,61 +120,63 @@ def _row(
 def learn(
     arena: Arena,
     cell: Cell,
-    names: Sequence[str],
+    tries: Mapping[str, Sequence[Recipe]],
     seeds: int,
-    rates: Sequence[float],
     earlier: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, dict[str, Any]]:
     """Test AUC after one epoch: ids of items seen once are learnt by heart in a second.
 
-    Each contender learns at the rate that is best for it on the last tenth of the training samples,
-    held out. Where that was tried ``earlier``, what came of it is kept.
+    Each contender learns by that of its recipes which is best on the last tenth of the training
+    samples, held out. Where some were tried ``earlier``, what came of them is kept.
     """
-    held = {n: {float(r): [x] for r, x in old["held_out"].items()} for n, old in earlier.items()}
-    tried: dict[str, dict[float, list[float]]] = {}
-    choosing = len(rates) > 1 or bool(earlier)
-    for rate, seed in product(rates, range(1, seeds + 1)) if choosing else ():
-        for name, auc in _fit(arena, cell, seed, dict.fromkeys(names, rate), held_out=0.1):
-            tried.setdefault(name, {}).setdefault(rate, []).append(auc)
-    held |= {name: held.get(name, {}) | by for name, by in tried.items()}
-    best = dict.fromkeys(names, rates[0])
-    best |= {n: max(by, key=lambda rate: fmean(by[rate])) for n, by in held.items() if n in names}
-    again = {name: rate for name, rate in best.items() if rate in rates or name not in earlier}
-    found: dict[str, list[float]] = {}
-    for seed in range(1, seeds + 1) if again else ():
-        for name, auc in _fit(arena, cell, seed, again):
-            found.setdefault(name, []).append(auc)
-    kept = {name: dict(old) for name, old in earlier.items()}
-    told = {
-        name: {
-            "mean": round(fmean(auc), 4),
-            "sd": round(stdev(auc), 4) if len(auc) > 1 else None,
-            "seeds": len(auc),
-            "rate": best[name],
-        }
-        for name, auc in found.items()
-    }
-    return {
-        name: {
-            **kept.get(name, {}),
-            **told.get(name, {}),
-            "held_out": {str(rate): round(fmean(x), 4) for rate, x in held.get(name, {}).items()},
-        }
-        for name in kept | told
+    found = {name: dict(old) for name, old in earlier.items()}
+    for name, recipes in tries.items():
+        if name not in arena.unavailable:
+            with suppress(LostError):  # noted by the arena
+                found[name] = _learn(arena, cell, name, recipes, seeds, earlier.get(name, {}))
+    return found
+
+
+def _learn(
+    arena: Arena,
+    cell: Cell,
+    name: str,
+    recipes: Sequence[Recipe],
+    seeds: int,
+    earlier: Mapping[str, Any],
+) -> dict[str, Any]:
+    held = {Recipe.read(text): auc for text, auc in earlier.get("held_out", {}).items()}
+    best = recipes[0]
+    if len(recipes) > 1 or held:
+        for recipe in recipes:
+            held[recipe] = fmean(_fit(arena, cell, name, recipe, seeds, held_out=0.1))
+        best = max(held, key=lambda recipe: held[recipe])
+    out = {**earlier, "held_out": {str(recipe): round(auc, 4) for recipe, auc in held.items()}}
+    if best not in recipes and "mean" in earlier:
+        return out
+    auc = _fit(arena, cell, name, best, seeds)
+    return out | {
+        "mean": round(fmean(auc), 4),
+        "sd": round(stdev(auc), 4) if len(auc) > 1 else None,
+        "seeds": len(auc),
+        **best._asdict(),
     }
 
 
 def _fit(
-    arena: Arena, cell: Cell, seed: int, rates: Mapping[str, float], **order: Any
-) -> Iterator[tuple[str, float]]:
-    """AUC of each contender, made anew, after one epoch at its rate."""
-    contenders = arena.start(cell, seed, rates, list(rates))
-    for contender, done in _each(arena, cell, contenders, do="fit", size=BATCH, epochs=1, **order):
-        name = contender.name
-        print(f"{cell.name}, {name}, {rates[name]}, {seed}, {order}: {done}", flush=True)
-        yield name, done["auc"]
-    for contender in contenders:
-        contender.end()
+    arena: Arena, cell: Cell, name: str, recipe: Recipe, seeds: int, **order: Any
+) -> list[float]:
+    """AUC after one epoch, of a contender made anew for each seed; LostError if it is lost."""
+    auc: list[float] = []
+    order |= {"do": "fit", "size": BATCH, "epochs": 1}
+    for seed in range(1, seeds + 1):
+        contenders = arena.start(cell, seed, {name: recipe}, [name])
+        auc += [done["auc"] for _, done in _each(arena, cell, contenders, **order)]
+        if not contenders:
+            raise LostError(name)
+        contenders[0].end()
+    print(f"{cell.name}, {name}, {recipe}, {order}: {auc}", flush=True)
+    return auc
 
 
 def headline(
@@ -221,6 +224,7 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=8, help="after which no cell starts")
     options.add_argument("--seeds", type=int, default=1, help="of learning to the end; 0: none")
     options.add_argument("--rates", default="1e-3", help="to learn at, separated by commas")
+    options.add_argument("--tables", default="1", help="times the rate; headrace's, by commas")
     options.add_argument(
         "--contenders", default=",".join(("ours", *MODELS["din"])), help="of learning to the end"
     )
@@ -230,7 +234,11 @@ def main() -> None:
     models, data = given.models.split(","), given.data.split(",")
     threads = [int(n) for n in given.threads.split(",")]
     rates = [float(rate) for rate in given.rates.split(",")]
-    names = given.contenders.split(",")
+    tables = [float(times) for times in given.tables.split(",")]
+    tries = {
+        name: [Recipe(*of) for of in product(rates, tables if name == "ours" else [1.0])]
+        for name in given.contenders.split(",")
+    }
     cells = [c for c in CELLS if c.model in models and c.data in data and c.threads in threads]
     earlier, begun = saved() if given.add else {}, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -243,9 +251,7 @@ def main() -> None:
                 left_out.append(cell.name)
                 continue
             if cell.judged and given.seeds:
-                auc[cell.data] = learn(
-                    arena, cell, names, given.seeds, rates, auc.get(cell.data, {})
-                )
+                auc[cell.data] = learn(arena, cell, tries, given.seeds, auc.get(cell.data, {}))
             if not given.seconds:
                 continue
             contenders = arena.start(cell)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from benchmarks.peers import _environment
 from benchmarks.peers._worlds import movielens, pack, samples_of, synthetic
@@ -20,7 +20,6 @@ from headrace.log import write_log
 
 ROOT = Path(__file__).parents[2]
 SPIN = "GOMP_SPINCOUNT"  # set for itself by headrace
-RATE = 1e-3  # of Adam, as all have it by default
 DEADLINE_S = 600  # of an answer; the longest is learning to the end
 TEST_SHARE = {"items_100k": 0.06, "movielens": 0.15}  # of the log's span, its end
 MODELS = {
@@ -28,6 +27,23 @@ MODELS = {
     "dien": ("fuxictr", "deepctr_torch", "torch_rechub"),
     "sim": ("fuxictr",),
 }
+
+
+class Recipe(NamedTuple):
+    """What a contender learns at."""
+
+    rate: float = 1e-3  # Adam's, as all have it by default
+    tables: float = 1.0  # tables learn at so many times the rate; peers have one rate for all
+
+    def __str__(self) -> str:
+        """For people, and for ``read``."""
+        return f"{self.rate:g}" if self.tables == 1 else f"{self.rate:g} x {self.tables:g}"
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """What was written by ``str``."""
+        rate, _, tables = text.partition(" x ")
+        return cls(float(rate), float(tables or 1))
 
 
 @dataclass(frozen=True)
@@ -135,19 +151,19 @@ class Arena:
         self,
         cell: Cell,
         seed: int = 1,
-        rates: Mapping[str, float] | None = None,
+        recipes: Mapping[str, Recipe] | None = None,
         only: Sequence[str] | None = None,
     ) -> list[Contender]:
         """Start ours and every peer that has the model; those that cannot start are noted.
 
-        rates: what each learns at, ``RATE`` by default. only: some of them, by default all.
+        recipes: what some learn at; the others by default. only: some of them, by default all.
         """
         self.make(cell.data)
         started: list[Contender] = []
         names = ("ours", *(n for n in MODELS[cell.model] if n not in self.unavailable))
         names = tuple(name for name in names if only is None or name in only)
-        rates = rates or {}
-        for contender in [self._spawn(n, cell, seed, rates.get(n, RATE)) for n in names]:
+        recipes = recipes or {}
+        for contender in [self._spawn(n, cell, seed, recipes.get(n, Recipe())) for n in names]:
             name = contender.name
             try:
                 contender.about = contender.answer()
@@ -166,12 +182,13 @@ class Arena:
         self.unavailable[where] = str(error)
         print(f"unavailable: {where}: {error}", flush=True)
 
-    def _spawn(self, name: str, cell: Cell, seed: int, rate: float) -> Contender:
+    def _spawn(self, name: str, cell: Cell, seed: int, recipe: Recipe) -> Contender:
         ours, data = name == "ours", self.folder / cell.data
         command = [sys.executable if ours else str(self.python), "-P", "-m"]
         command += [f"benchmarks.peers.{name}", "--data", f"{data}.npz", "--log", str(data)]
         command += ["--model", cell.model, "--length", str(cell.length)]
-        command += ["--threads", str(cell.threads), "--seed", str(seed), "--rate", str(rate)]
+        command += ["--threads", str(cell.threads), "--seed", str(seed)]
+        command += ["--rate", str(recipe.rate), "--tables", str(recipe.tables)]
         environment = {
             **{k: v for k, v in os.environ.items() if ours or k != SPIN},
             "PYTHONPATH": os.pathsep.join([str(ROOT), *([str(ROOT / "src")] if ours else [])]),

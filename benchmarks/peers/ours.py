@@ -22,9 +22,6 @@ from headrace.training import Trainer, Training
 
 ATTEND = ("item", "category")
 SHORT = 50  # recent events of SIM
-#: How many times the dense layers' rate tables have: of 1, 2, 5 and 20 the best on training samples
-#: held out.
-TABLES = {"items_100k": 1.0, "movielens": 5.0}
 MODELS: dict[str, dict[str, Any]] = {
     "din": {"attention": (64, 16), "attention_activation": "relu"},
     "dien": {"state": 32, "alpha": 0.0},
@@ -104,7 +101,7 @@ class Ours:
         config = Kinds("headrace.ranking").find(given.model).Config
         settings = {"attend": ATTEND, "age_dim": 0, "activation": "relu", **MODELS[given.model]}
         self.model: Pointwise = config(**settings).build(self.samples.space, ("like",))
-        self.training = training_at(given.rate, given.seed, TABLES[given.log.name])
+        self.training = training_at(given.rate, given.seed, given.tables)
         self.trainer = Trainer()
 
     def train(self, rows: Array, size: int, *, whole: bool) -> float:
