@@ -33,17 +33,18 @@ class Recipe(NamedTuple):
     """What a contender learns at."""
 
     rate: float = 1e-3  # Adam's, as all have it by default
+    start: float = 0.0  # tables begin so many times as wide as Glorot's; 0: as the library has it
     tables: float = 1.0  # tables learn at so many times the rate; peers have one rate for all
 
     def __str__(self) -> str:
         """For people, and for ``read``."""
-        return f"{self.rate:g}" if self.tables == 1 else f"{self.rate:g} x {self.tables:g}"
+        return ", ".join(f"{name} {value:g}" for name, value in self._asdict().items())
 
     @classmethod
     def read(cls, text: str) -> Self:
         """What was written by ``str``."""
-        rate, _, tables = text.partition(" x ")
-        return cls(float(rate), float(tables or 1))
+        parts = dict(part.split() for part in text.split(", "))
+        return cls(**{name: float(value) for name, value in parts.items()})
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,8 @@ class Arena:
         command += [f"benchmarks.peers.{name}", "--data", f"{data}.npz", "--log", str(data)]
         command += ["--model", cell.model, "--length", str(cell.length)]
         command += ["--threads", str(cell.threads), "--seed", str(seed)]
-        command += ["--rate", str(recipe.rate), "--tables", str(recipe.tables)]
+        for name, value in recipe._asdict().items():
+            command += [f"--{name}", str(value)]
         environment = {
             **{k: v for k, v in os.environ.items() if ours or k != SPIN},
             "PYTHONPATH": os.pathsep.join([str(ROOT), *([str(ROOT / "src")] if ours else [])]),

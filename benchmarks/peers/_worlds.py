@@ -80,8 +80,13 @@ def asked(
     )
 
 
-def samples_of(log: Log, lengths: Mapping[str, int], test_days: float) -> Samples:
-    """The log's samples: user, item and category, and sequences of views of these lengths."""
+def samples_of(
+    log: Log, lengths: Mapping[str, int], test_days: float, start: float = 0.0
+) -> Samples:
+    """The log's samples: user, item and category, and sequences of views of these lengths.
+
+    start: tables begin so many times as wide as by Glorot's rule; 0: as they do by default.
+    """
     config = SamplesConfig.model_validate(
         {
             "tasks": ("like",),
@@ -92,7 +97,7 @@ def samples_of(log: Log, lengths: Mapping[str, int], test_days: float) -> Sample
     )
     schema = {
         "default_dim": DIM,
-        "initial": "glorot",  # as tables of RecBole and LibRecommender begin
+        **({"initial": "glorot", "initial_scale": start} if start else {}),
         "features": {
             "user": {"of": "user", "encode": "id"},
             "item": {"of": "item", "encode": "id"},

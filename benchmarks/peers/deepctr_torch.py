@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from benchmarks.peers._data import Array, Data
 from benchmarks.peers._serve import Stepper, serve
+from benchmarks.peers._start import begin, tables_of
 
 DIM = 16
 COMMON: dict[str, Any] = {
@@ -58,6 +59,7 @@ class DeepCTR(Stepper):
         self.model.compile("adam", "binary_crossentropy")
         for group in self.model.optim.param_groups:
             group["lr"] = given.rate
+        begin(tables_of(self.model), given.start)
         self.model.train()
 
     def batch(self, rows: Array) -> Any:

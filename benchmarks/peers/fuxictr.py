@@ -16,6 +16,7 @@ from model_zoo.LongCTR.SIM.SIM import SIM
 
 from benchmarks.peers._data import Array, Data
 from benchmarks.peers._serve import Stepper, serve
+from benchmarks.peers._start import begin, tables_of
 
 DIM = 16
 COMMON: dict[str, Any] = {
@@ -83,6 +84,7 @@ class FuxiCTR(Stepper):
         )
         self.model._max_gradient_norm = 10.0
         self.model._batch_index = 0
+        begin(tables_of(self.model), given.start)
         self.model.train()
 
     def batch(self, rows: Array) -> Any:

@@ -62,6 +62,15 @@ class LibRecommender(Stepper):
         )
         self.model.build_model()
         self.trainer = get_trainer(self.model)
+        self._begin(given.start, np.random.default_rng(given.seed))
+
+    def _begin(self, times: float, rng: np.random.Generator) -> None:
+        """As ``_start.begin``."""
+        for variable in tf.trainable_variables() if times else ():
+            if "embeds_var" in variable.name:
+                shape = variable.shape.as_list()
+                widest = times * np.sqrt(6 / sum(shape))
+                variable.load(rng.uniform(-widest, widest, shape), self.model.sess)
 
     def _known(self) -> Any:
         """What its models ask of a data set: each user and item once."""

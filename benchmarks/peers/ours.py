@@ -97,7 +97,7 @@ class Ours:
         lengths = {"history": given.length}
         if given.model == "sim":
             lengths = {"history": min(given.length, SHORT), "lifetime": given.length}
-        self.samples = samples_of(log, lengths, float(days))
+        self.samples = samples_of(log, lengths, float(days), given.start)
         config = Kinds("headrace.ranking").find(given.model).Config
         settings = {"attend": ATTEND, "age_dim": 0, "activation": "relu", **MODELS[given.model]}
         self.model: Pointwise = config(**settings).build(self.samples.space, ("like",))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
-from recbole.model.layers import MLPLayers, SequenceAttLayer
+from recbole.model.layers import FMEmbedding, MLPLayers, SequenceAttLayer
 from recbole.model.sequential_recommender import DIN
 from recbole.utils import FeatureType
 from torch import Tensor, nn
 
 from benchmarks.peers._data import Array, Data
 from benchmarks.peers._serve import Stepper, serve
+from benchmarks.peers._start import begin
 
 DIM = 16
 
@@ -99,8 +101,16 @@ class RecBole(Stepper):
         }
         self.data, self.length = data, given.length
         self.model = FullDIN(config, Columns(data, config))
+        begin(self._tables(), given.start)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=given.rate)
         self.model.train()
+
+    def _tables(self) -> Iterator[Tensor]:
+        """Each field's own; those of a side lie in one."""
+        for part in self.model.modules():
+            if isinstance(part, FMEmbedding):
+                weight = part.embedding.weight.data
+                yield from weight.tensor_split(part.offsets[1:])
 
     def batch(self, rows: Array) -> Any:
         """One Interaction."""

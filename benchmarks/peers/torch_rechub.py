@@ -14,6 +14,7 @@ from torch_rechub.models.ranking.din import ActivationUnit
 
 from benchmarks.peers._data import Array, Data
 from benchmarks.peers._serve import Stepper, serve
+from benchmarks.peers._start import begin, tables_of
 
 DIM = 16
 
@@ -70,6 +71,7 @@ class TorchRechub(Stepper):
         else:
             self.model = DIEN(features, history, other, target, {"dims": [128, 64]}, alpha=0.0)
         self.loss = nn.BCELoss()
+        begin(tables_of(self.model), given.start)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=given.rate)
         self.model.train()
 

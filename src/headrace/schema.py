@@ -89,6 +89,8 @@ class Schema(Config):
     initial: Literal["normal", "glorot"] = "normal"
     """How tables begin: "normal", equally wide, or "glorot", the narrower the more rows there are,
     so that what has few values is learnt before what ids remember."""
+    initial_scale: float = Field(default=1.0, gt=0, le=1000)
+    """How many times as wide as that."""
     features: Mapping[str, Feature]
     sequences: Mapping[str, Sequence] = {"history": Sequence()}
     key_events: int = Field(default=200, gt=0, le=10_000)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from ..data import Candidates, Requests
 from ..errors import ConfigError
 from ..features import FeatureSpace
+from ..ops.embedding_rows import slots
+from ..ops.look_up import Column, look_up
 from ..ops.side_by_side import side_by_side
 from ..schema import Side
 from .gates import Input
@@ -59,14 +61,15 @@ class Embedder(nn.Module):
         self._rows = {self._table_of[n]: space.rows_of(n) for n in every}
         self.tables = nn.ModuleDict()
         self.counts: dict[str, Tensor] = {}  # table -> (rows,) int64, see ``count``
+        self._slots: dict[str, Tensor] = {}  # table -> (rows,) int32, of tables that learn
         for name in every:
             table = self._table_of[name]
             if table not in self.tables:
                 embedding = nn.Embedding(self._rows[table], self._dim_of[name], sparse=True)
                 if schema.initial == "glorot":
-                    nn.init.xavier_uniform_(embedding.weight)
+                    nn.init.xavier_uniform_(embedding.weight, gain=schema.initial_scale)
                 else:
-                    nn.init.normal_(embedding.weight, std=INITIAL_SD)
+                    nn.init.normal_(embedding.weight, std=schema.initial_scale * INITIAL_SD)
                 self.tables[table] = embedding
         columns = [space.catalogue.features[n] for n in self.names.get("item", [])]
         ids = torch.stack(columns, dim=1) if columns else torch.zeros(0, 0, dtype=torch.int64)
@@ -104,8 +107,7 @@ class Embedder(nn.Module):
         Of a model that serves: on CPU, float32. ``request_of`` reads them.
         """
         names = [n for side in sides for n in self.names.get(side, [])]
-        weights = [self.tables[self._table_of[n]].get_parameter("weight") for n in names]
-        return tuple(weight.detach().contiguous().numpy() for weight in weights)
+        return tuple(self._weight(n).detach().contiguous().numpy() for n in names)
 
     def request_of(self, tables: tuple[Array, ...], requests: Requests) -> Array:  # (B, D)
         """``request`` without gradients, in one compiled call."""
@@ -117,12 +119,29 @@ class Embedder(nn.Module):
             id_FB[f] = requests.tensor(name).numpy()
         return side_by_side(tables, id_FB)
 
-    def items(self, item_N: Tensor, names: Sequence[str] | None = None) -> Tensor:  # (N, D_item)
+    def items(self, item_N: Tensor, names: Sequence[str] | None = None) -> Tensor:  # (..., D_item)
         """Item features (all, or ``names`` in their order) of any items, repeats welcome."""
+        [vector_ND] = self.item_columns(item_N.flatten(), names=names)
+        return vector_ND.unflatten(0, item_N.shape)
+
+    def item_columns(self, *item: Tensor, names: Sequence[str] | None = None) -> list[Tensor]:
+        """The same of several columns ``(N,)`` at once: each table has one gradient of all."""
         every = self.names["item"]
-        ids_NF = self.item_ids[item_N]
         wanted = every if names is None else names
-        return torch.cat([self.look_up(n, ids_NF[..., every.index(n)]) for n in wanted], dim=-1)
+        columns = [
+            Column(every.index(n), self._weight(n), self._scratch(self._table_of[n]))
+            for n in wanted
+        ]
+        return look_up(self.item_ids, columns, *item)
+
+    def _weight(self, name: str) -> Tensor:
+        return self.tables[self._table_of[name]].get_parameter("weight")
+
+    def _scratch(self, table: str) -> Tensor | None:
+        """Of a table that learns, kept from step to step; none is made to serve."""
+        if torch.is_grad_enabled() and table not in self._slots:
+            self._slots[table] = slots(self._rows[table])
+        return self._slots.get(table)
 
     def cross(self, candidates: Candidates) -> Tensor:  # (N, D_cross)
         """Cross features of each candidate."""

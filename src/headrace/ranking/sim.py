@@ -36,8 +36,6 @@ from ..nn.search import (
     gather,
 )
 from ..ops import ragged
-from ..ops.distinct import distinct
-from ..ops.embedding_rows import take_rows
 from ..ops.target_attention import Rows
 from ._lifelong import Found, Lifelong, LongEvents, SearchConfig
 
@@ -272,10 +270,6 @@ class SoftSearch(nn.Module):
         return at_BS.clamp(max=max(len(item.values) - 1, 0))
 
     def _vectors(self, *item: Tensor) -> list[Tensor]:
-        """Vectors of several columns of items, any shape; looked up once a distinct item."""
-        items_U, places = distinct(*(i.flatten() for i in item))
-        vector_UX = self.embed.items(items_U, self.attend)
-        return [
-            take_rows(vector_UX, place).unflatten(0, i.shape)
-            for i, place in zip(item, places, strict=True)
-        ]
+        """Vectors of several columns of items, any shape."""
+        found = self.embed.item_columns(*(i.flatten() for i in item), names=self.attend)
+        return [vector.unflatten(0, i.shape) for vector, i in zip(found, item, strict=True)]
