@@ -14,6 +14,7 @@ from headrace.ops.embedding_rows import (
     slots,
     sum_rows,
     sum_rows_reference,
+    take_columns,
     take_rows,
 )
 
@@ -45,14 +46,28 @@ def test_sums_equal_the_reference_and_leave_the_slots_clean(
 
 
 @compiles
-@given(rows=lookups, width=st.integers(1, 5))
-def test_taken_rows_and_their_gradient_equal_indexing(rows: list[int], width: int):
-    row_N, value_RD = torch.tensor(rows, dtype=torch.int64), values(ROWS, width).requires_grad_()
-    weight_ND = values(len(rows), width)
-    taken, indexed = take_rows(value_RD, row_N), value_RD[row_N]
-    assert torch.equal(taken, indexed)
-    got, expected = (torch.autograd.grad((x * weight_ND).sum(), value_RD) for x in (taken, indexed))
+@given(first=lookups, second=lookups, width=st.integers(1, 5))
+def test_taken_rows_and_their_gradient_equal_indexing(
+    first: list[int], second: list[int], width: int
+):
+    value_RD = values(ROWS, width).requires_grad_()
+    row = [torch.tensor(rows, dtype=torch.int64) for rows in (first, second)]
+    weight = [values(len(rows), width) for rows in row]
+    taken, indexed = take_columns(value_RD, row), [value_RD[rows] for rows in row]
+    for t, i in zip(taken, indexed, strict=True):
+        assert torch.equal(t, i)
+    got, expected = (
+        torch.autograd.grad((x[0] * weight[0]).sum() + (x[1] * weight[1]).sum(), value_RD)
+        for x in (taken, indexed)
+    )
     torch.testing.assert_close(got, expected)
+
+
+def test_a_column_that_leads_nowhere_gives_no_gradient():
+    value_RD = values(ROWS, 2).requires_grad_()
+    first, _ = take_columns(value_RD, [torch.tensor([1]), torch.tensor([2])])
+    [of_RD] = torch.autograd.grad(take_rows(first, torch.tensor([0, 0])).sum(), value_RD)
+    assert of_RD.nonzero()[:, 0].unique().tolist() == [1]
 
 
 def test_values_may_be_views():

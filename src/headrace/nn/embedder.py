@@ -121,18 +121,12 @@ class Embedder(nn.Module):
 
     def items(self, item_N: Tensor, names: Sequence[str] | None = None) -> Tensor:  # (..., D_item)
         """Item features (all, or ``names`` in their order) of any items, repeats welcome."""
-        [vector_ND] = self.item_columns(item_N.flatten(), names=names)
-        return vector_ND.unflatten(0, item_N.shape)
-
-    def item_columns(self, *item: Tensor, names: Sequence[str] | None = None) -> list[Tensor]:
-        """The same of several columns ``(N,)`` at once: each table has one gradient of all."""
         every = self.names["item"]
-        wanted = every if names is None else names
         columns = [
             Column(every.index(n), self._weight(n), self._scratch(self._table_of[n]))
-            for n in wanted
+            for n in (every if names is None else names)
         ]
-        return look_up(self.item_ids, columns, *item)
+        return look_up(self.item_ids, columns, item_N.flatten()).unflatten(0, item_N.shape)
 
     def _weight(self, name: str) -> Tensor:
         return self.tables[self._table_of[name]].get_parameter("weight")

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch, Candidates, Requests
+from ..ops.distinct import distinct
+from ..ops.embedding_rows import take_columns
 from .embedder import Embedder
 from .gates import Stack
 from .losses import task_losses
@@ -24,8 +26,8 @@ class Countable(Protocol):
 class Pointwise(nn.Module, ABC):
     """Abstract. Predicts the probability of each task for each candidate, one by one.
 
-    Subclasses set ``embed`` and define ``forward``. Items are encoded by ``item_vectors``, which
-    after ``freeze`` reads what was encoded once a bundle.
+    Subclasses set ``embed`` and define ``forward``. Items are encoded by ``item_vectors``: once a
+    distinct item of the batch while training, once a bundle after ``freeze``.
     """
 
     tasks: tuple[str, ...]
@@ -67,17 +69,18 @@ class Pointwise(nn.Module, ABC):
         self.eval()
         size = len(self.embed.item_ids)
         steps = [torch.arange(a, min(a + chunk, size)) for a in range(0, size, chunk)]
-        self._frozen = torch.cat([self.encode_items(items)[0] for items in steps])
+        self._frozen = torch.cat([self.encode_items(items) for items in steps])
 
-    def encode_items(self, *item: Tensor) -> list[Tensor]:  # (N, D_item) each
-        """What the model makes of items alone; by default their features, side by side."""
-        return self.embed.item_columns(*item)
+    def encode_items(self, item_N: Tensor) -> Tensor:  # (N, D_item)
+        """What the model makes of an item alone; by default its features, side by side."""
+        return self.embed.items(item_N)
 
     def item_vectors(self, *item: Tensor) -> list[Tensor]:
         """What ``encode_items`` makes of several columns of items, ``(n, D_item)`` each."""
         if self._frozen is not None:
             return [self._frozen.index_select(0, i) for i in item]
-        return self.encode_items(*item)
+        items_U, places = distinct(*item)
+        return take_columns(self.encode_items(items_U), places)
 
     def columns_of(self, names: Sequence[str]) -> slice | Tensor:
         """Where the vectors of some item features stand in ``item_vectors``."""

@@ -9,6 +9,7 @@ they are a few PyTorch calls.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,24 +55,33 @@ def take_rows(value_UD: Tensor, row_N: Tensor) -> Tensor:  # (N, D)
 
     Indexing sorts the rows first, and ``F.embedding`` counts them all for every thread.
     """
+    [taken_ND] = take_columns(value_UD, [row_N])
+    return taken_ND
+
+
+def take_columns(value_UD: Tensor, row: Sequence[Tensor]) -> list[Tensor]:  # (N, D) each
+    """The same of several columns of rows, with one gradient of all."""
     if value_UD.device.type != "cpu":
-        return value_UD.index_select(0, row_N)
-    return _TakeRows.apply(value_UD, row_N)
+        return [value_UD.index_select(0, row_N) for row_N in row]
+    return list(_TakeRows.apply(value_UD, *row))
 
 
 class _TakeRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value_UD: Tensor, row_N: Tensor) -> Tensor:
-        ctx.rows = len(value_UD)
-        ctx.save_for_backward(row_N)
-        return value_UD.index_select(0, row_N)
+    def forward(ctx: Any, value_UD: Tensor, *row: Tensor) -> tuple[Tensor, ...]:
+        ctx.shape = value_UD.shape
+        ctx.save_for_backward(*row)
+        return tuple(value_UD.index_select(0, row_N) for row_N in row)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        [row_N], [grad_ND] = ctx.saved_tensors, grad_outputs
-        grad_UD = grad_ND.new_zeros(ctx.rows, grad_ND.shape[1])
-        _add_rows(row_N.contiguous().numpy(), grad_ND.contiguous().numpy(), grad_UD.numpy())
-        return grad_UD, None
+    def backward(ctx: Any, *of: Tensor) -> tuple[Tensor | None, ...]:
+        of_UD, seen_U = of[0].new_empty(ctx.shape), np.zeros(ctx.shape[0], np.bool_)
+        for row_N, of_ND in zip(ctx.saved_tensors, of, strict=True):
+            rows, values = row_N.contiguous().numpy(), of_ND.contiguous().numpy()
+            _add_rows(rows, values, seen_U, of_UD.numpy())
+        if not seen_U.all():
+            of_UD[torch.from_numpy(~seen_U)] = 0
+        return of_UD, *(None for _ in of)
 
 
 def rowwise_adagrad(
@@ -137,10 +147,17 @@ def _sum_rows(row_N: Array, value_ND: Array, slot_R: Array, row_K: Array, sum_KD
 
 
 @njit(cache=True, nogil=True)
-def _add_rows(row_N: Array, value_ND: Array, sum_UD: Array) -> None:
+def _add_rows(row_N: Array, value_ND: Array, seen_U: Array, sum_UD: Array) -> None:
+    """Add values to rows; to write those of which none was seen spares filling the sums before."""
     width, one = value_ND.shape[1], value_ND.dtype.type(1)
     for n in range(row_N.shape[0]):
-        add_scaled(one, value_ND, n * width, sum_UD, row_N[n] * width, width)
+        row = row_N[n]
+        if seen_U[row]:
+            add_scaled(one, value_ND, n * width, sum_UD, row * width, width)
+        else:
+            seen_U[row] = True
+            for d in range(width):
+                sum_UD[row, d] = value_ND[n, d]
 
 
 @njit(cache=True, nogil=True)

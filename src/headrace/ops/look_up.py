@@ -1,12 +1,12 @@
-"""Features of items out of embedding tables, side by side; forth and back, one pass each.
+"""Features of items out of embedding tables, side by side; forth and back, one pass a feature.
 
   I  items of the catalogue   F  their features, the ids of rows
-  N  look-ups of a column of items, repeats included
+  N  look-ups of items, repeats included
   R  rows of a table   D  its width   W  widths of all features together   K  distinct rows
 
-Gradients are sparse and have one row for each that was looked up, in whichever column: what
-indexing, ``F.embedding`` and ``torch.cat`` copy on the way back is as much as a small network's
-work. On CPU the passes are Numba kernels; elsewhere, and as the reference in the tests, PyTorch.
+Gradients are sparse and have one row for each that was looked up: what indexing, ``F.embedding``
+and ``torch.cat`` copy on the way back is as much as a small network's work. On CPU the passes are
+Numba kernels; elsewhere, and as the reference in the tests, PyTorch.
 """
 
 from __future__ import annotations
@@ -36,77 +36,54 @@ class Column(NamedTuple):
     slot_R: Tensor | None  # scratch space for gradients, see ``embedding_rows.slots``
 
 
-def look_up(id_IF: Tensor, columns: Sequence[Column], *item_N: Tensor) -> list[Tensor]:  # (N, W)
-    """The features of some columns of items, ``(N,) int64`` each.
+def look_up(id_IF: Tensor, columns: Sequence[Column], item_N: Tensor) -> Tensor:  # (N, W)
+    """These features of items.
 
     Raises IndexError for an item or an id that is out of range.
     """
     weights = [column.weight_RD for column in columns]
     if any(x.device.type != "cpu" for x in (id_IF, *weights)):
-        return look_up_reference(id_IF, columns, *item_N)
-    return list(_LookUp.apply(id_IF, columns, item_N, *weights))
+        return look_up_reference(id_IF, columns, item_N)
+    return _LookUp.apply(id_IF, columns, item_N, *weights)
 
 
-def look_up_reference(id_IF: Tensor, columns: Sequence[Column], *item_N: Tensor) -> list[Tensor]:
+def look_up_reference(id_IF: Tensor, columns: Sequence[Column], item_N: Tensor) -> Tensor:
     """The same in plain PyTorch."""
-    return [
-        torch.cat([F.embedding(id_IF[i, f], x, sparse=True) for f, x, _ in columns], dim=1)
-        for i in item_N
-    ]
+    id_NF = id_IF[item_N]
+    parts = [F.embedding(id_NF[:, f], weight, sparse=True) for f, weight, _ in columns]
+    return torch.cat(parts, dim=1)
 
 
 class _LookUp(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        id_IF: Tensor,
-        columns: Sequence[Column],
-        item_N: Sequence[Tensor],
-        *weights: Tensor,
-    ) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        ctx.columns = columns
-        ctx.rows = [np.empty((len(columns), len(i)), np.int64) for i in item_N]
-        tables = [x.detach().contiguous().numpy() for x in weights]
-        width = sum(table_RD.shape[1] for table_RD in tables)
-        out = tuple(weights[0].new_empty(len(i), width) for i in item_N)
-        for i, row_FN, out_NW in zip(item_N, ctx.rows, out, strict=True):
-            at = 0
-            for (feature, *_), table_RD, row_N in zip(columns, tables, row_FN, strict=True):
-                _find(i.contiguous().numpy(), id_IF.numpy(), feature, row_N)
-                _take(row_N, table_RD, out_NW.numpy(), at)
-                at += table_RD.shape[1]
-        return out
+        ctx: Any, id_IF: Tensor, columns: Sequence[Column], item_N: Tensor, *weights: Tensor
+    ) -> Tensor:
+        ctx.columns, ctx.rows = columns, np.empty((len(columns), len(item_N)), np.int64)
+        out_NW = weights[0].new_empty(len(item_N), sum(x.shape[1] for x in weights))
+        items, at = item_N.contiguous().numpy(), 0
+        for (feature, *_), weight_RD, row_N in zip(columns, weights, ctx.rows, strict=True):
+            _find(items, id_IF.numpy(), feature, row_N)
+            _take(row_N, weight_RD.detach().contiguous().numpy(), out_NW.numpy(), at)
+            at += weight_RD.shape[1]
+        return out_NW
 
     @staticmethod
-    def backward(ctx: Any, *of: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        of_NW, at = grad_outputs[0].contiguous().numpy(), 0
         grads: list[Tensor] = []
-        given = [
-            (f, x.contiguous().numpy()) for f, x in zip(ctx.rows, of, strict=True) if x is not None
-        ]
-        at = 0
-        for f, (_, weight_RD, slot_R) in enumerate(ctx.columns):
-            parts = [(row_FN[f], of_NW) for row_FN, of_NW in given]
-            grads.append(_gradient(parts, at, weight_RD, slot_R.numpy()))
+        for (_, weight_RD, slot_R), row_N in zip(ctx.columns, ctx.rows, strict=True):
+            most = min(len(row_N), len(weight_RD))
+            row_K, sum_KD = np.empty(most, np.int64), weight_RD.new_empty(most, weight_RD.shape[1])
+            k = _sum(row_N, of_NW, at, slot_R.numpy(), row_K, sum_KD.numpy())
+            index_1K = torch.from_numpy(row_K[:k]).unsqueeze(0)
+            grads.append(
+                torch.sparse_coo_tensor(
+                    index_1K, sum_KD[:k], weight_RD.shape, check_invariants=False
+                )
+            )
             at += weight_RD.shape[1]
         return None, None, None, *grads
-
-
-def _gradient(
-    parts: Sequence[tuple[Array, Array]], at: int, weight_RD: Tensor, slot_R: Array
-) -> Tensor:
-    """Of a table whose rows are looked up, by what each part's rows get from column ``at`` on."""
-    most = min(len(weight_RD), sum(len(row_N) for row_N, _ in parts))
-    row_K = np.empty((1, most), np.int64)
-    value_KD = weight_RD.new_empty(most, weight_RD.shape[1])
-    count = 0
-    for row_N, of_NW in parts:
-        count = _add(row_N, of_NW, at, slot_R, count, row_K[0], value_KD.numpy())
-    row_K = row_K[:, :count]
-    slot_R[row_K[0]] = -1
-    return torch.sparse_coo_tensor(
-        torch.from_numpy(row_K), value_KD[:count], weight_RD.shape, check_invariants=False
-    )
 
 
 @njit(cache=True, nogil=True)
@@ -134,11 +111,9 @@ def _take(row_N: Array, table_RD: Array, out_NW: Array, at: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _add(
-    row_N: Array, of_NW: Array, at: int, slot_R: Array, count: int, row_K: Array, sum_KD: Array
-) -> int:
-    """Add what rows get to the ``count`` sums that there are; returns how many there are then."""
-    wide, width, one = of_NW.shape[1], sum_KD.shape[1], sum_KD.dtype.type(1)
+def _sum(row_N: Array, of_NW: Array, at: int, slot_R: Array, row_K: Array, sum_KD: Array) -> int:
+    """Sum what equal rows get from column ``at`` on; returns how many rows there are."""
+    wide, width, one, count = of_NW.shape[1], sum_KD.shape[1], sum_KD.dtype.type(1), 0
     for n in range(len(row_N)):
         row = row_N[n]
         k = slot_R[row]
@@ -149,4 +124,6 @@ def _add(
             count += 1
         else:
             add_scaled(one, of_NW, n * wide + at, sum_KD, k * width, width)
+    for k in range(count):
+        slot_R[row_K[k]] = -1
     return count

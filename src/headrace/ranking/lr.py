@@ -38,6 +38,6 @@ class LR(Ranker):
         cross_NT = sum_features(self.embed.cross(candidates), len(self.tasks))
         return candidates.item_id.spread(request_BT) + item_NT + cross_NT + self.bias
 
-    def encode_items(self, *item: Tensor) -> list[Tensor]:  # (N, T) each
-        """The sum of each item's weights."""
-        return [sum_features(x, len(self.tasks)) for x in self.embed.item_columns(*item)]
+    def encode_items(self, item_N: Tensor) -> Tensor:  # (N, T)
+        """The sum of an item's weights."""
+        return sum_features(self.embed.items(item_N), len(self.tasks))

@@ -58,9 +58,9 @@ class LSPLM(Ranker):
         strength = self.config.l1, self.config.l21
         return {f"embed.tables.{name}.weight": strength for name in self.embed.tables}
 
-    def encode_items(self, *item: Tensor) -> list[Tensor]:  # (N, T * 2 * regions) each
-        """The sum of each item's weights."""
-        return [sum_features(x, self._width) for x in self.embed.item_columns(*item)]
+    def encode_items(self, item_N: Tensor) -> Tensor:  # (N, T * 2 * regions)
+        """The sum of an item's weights."""
+        return sum_features(self.embed.items(item_N), self._width)
 
     def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
         [item_NW] = self.item_vectors(candidates.item_id.values)

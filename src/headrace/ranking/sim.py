@@ -36,6 +36,8 @@ from ..nn.search import (
     gather,
 )
 from ..ops import ragged
+from ..ops.distinct import distinct
+from ..ops.embedding_rows import take_columns
 from ..ops.target_attention import Rows
 from ._lifelong import Found, Lifelong, LongEvents, SearchConfig
 
@@ -270,6 +272,7 @@ class SoftSearch(nn.Module):
         return at_BS.clamp(max=max(len(item.values) - 1, 0))
 
     def _vectors(self, *item: Tensor) -> list[Tensor]:
-        """Vectors of several columns of items, any shape."""
-        found = self.embed.item_columns(*(i.flatten() for i in item), names=self.attend)
+        """Vectors of several columns of items, any shape; looked up once a distinct item."""
+        items_U, places = distinct(*(i.flatten() for i in item))
+        found = take_columns(self.embed.items(items_U, self.attend), places)
         return [vector.unflatten(0, i.shape) for vector, i in zip(found, item, strict=True)]
