@@ -189,8 +189,8 @@ class Arena:
         command += [f"benchmarks.peers.{name}", "--data", f"{data}.npz", "--log", str(data)]
         command += ["--model", cell.model, "--length", str(cell.length)]
         command += ["--threads", str(cell.threads), "--seed", str(seed)]
-        for name, value in recipe._asdict().items():
-            command += [f"--{name}", str(value)]
+        for setting, value in recipe._asdict().items():
+            command += [f"--{setting}", str(value)]
         environment = {
             **{k: v for k, v in os.environ.items() if ours or k != SPIN},
             "PYTHONPATH": os.pathsep.join([str(ROOT), *([str(ROOT / "src")] if ours else [])]),
