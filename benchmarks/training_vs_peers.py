@@ -13,11 +13,12 @@ could not be made equal, stands in ``networks``; the best peer is sought among e
 learn by Adam, headrace by AdamW, with row-wise Adagrad for tables, at a rate of their own. Of
 several ``--rates`` each learns at the best on training samples held out; with ``--add`` also of
 those that were tried before, with every one of ``--starts``, how wide tables begin, times Glorot's
-rule; 0 is the library's own. Peers have one rate for all; headrace's is tried with every one of
-``--tables``, how many times the dense layers' rate the tables have.
+rule; 0 is the library's own. Headrace alone is also tried with every one of ``--tables``, how many
+times the dense layers' rate the tables have, and of ``--warmups``, steps over which rates rise.
 
     python -m benchmarks.training_vs_peers [--peers DIR] [--models din,dien,sim] [--seconds 1.5]
-        [--seeds 3] [--rates 1e-3,3e-3] [--starts 0,1,8] [--tables 1,5] [--add]
+        [--seeds 3] [--rates 1e-3,3e-3] [--starts 0,1,8] [--tables 1,5] [--warmups 0,5]
+        [--add]
 """
 
 from __future__ import annotations
@@ -227,6 +228,7 @@ def main() -> None:
     options.add_argument("--rates", default="1e-3", help="to learn at, separated by commas")
     options.add_argument("--starts", default="0", help="of tables, times Glorot's, by commas")
     options.add_argument("--tables", default="1", help="times the rate; headrace's, by commas")
+    options.add_argument("--warmups", default="0", help="in steps; headrace's, by commas")
     options.add_argument(
         "--contenders", default=",".join(("ours", *MODELS["din"])), help="of learning to the end"
     )
@@ -235,11 +237,10 @@ def main() -> None:
     peers = given.peers or Path(tempfile.gettempdir()) / "headrace-peers"
     models, data = given.models.split(","), given.data.split(",")
     threads = [int(n) for n in given.threads.split(",")]
-    rates = [float(rate) for rate in given.rates.split(",")]
-    starts = [float(times) for times in given.starts.split(",")]
-    tables = [float(times) for times in given.tables.split(",")]
+    every = given.rates, given.starts, given.tables, given.warmups
+    settings = [[float(value) for value in values.split(",")] for values in every]
     tries = {
-        name: [Recipe(*of) for of in product(rates, starts, tables if name == "ours" else [1.0])]
+        name: [Recipe(*of) for of in product(*(settings if name == "ours" else settings[:2]))]
         for name in given.contenders.split(",")
     }
     cells = [c for c in CELLS if c.model in models and c.data in data and c.threads in threads]

@@ -34,7 +34,8 @@ class Recipe(NamedTuple):
 
     rate: float = 1e-3  # Adam's, as all have it by default
     start: float = 0.0  # tables begin so many times as wide as Glorot's; 0: as the library has it
-    tables: float = 1.0  # tables learn at so many times the rate; peers have one rate for all
+    tables: float = 1.0  # headrace's learn at so many times the rate; peers have one rate for all
+    warmup: float = 0.0  # steps over which headrace's rates rise
 
     def __str__(self) -> str:
         """For people, and for ``read``."""

@@ -81,6 +81,7 @@ def serve(make: Callable[[Data, argparse.Namespace], Contender]) -> None:
     options.add_argument("--rate", type=float, default=1e-3)
     options.add_argument("--start", type=float, default=0.0, help="of tables, times Glorot's")
     options.add_argument("--tables", type=float, default=1.0, help="times the rate; ours alone")
+    options.add_argument("--warmup", type=float, default=0.0, help="steps; ours alone")
     options.add_argument("--seed", type=int, default=1)
     given = options.parse_args()
     data = Data.load(given.data)

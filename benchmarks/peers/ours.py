@@ -78,9 +78,15 @@ def batch_of(model: Pointwise, samples: Samples, request_B: Array, seed: int) ->
     return samples.batch(drawn, hits=model.reads_hits, sequences=model.reads_sequences)
 
 
-def training_at(rate: float, seed: int, tables: float) -> Training:
-    """One epoch; the tables' rate is ``tables`` times that of the dense layers."""
-    return Training(epochs=1, learning_rate=rate, table_learning_rate=tables * rate, seed=seed)
+def training_at(given: Namespace) -> Training:
+    """One epoch."""
+    return Training(
+        epochs=1,
+        learning_rate=given.rate,
+        table_learning_rate=given.tables * given.rate,
+        warmup_steps=round(given.warmup),
+        seed=given.seed,
+    )
 
 
 class Ours:
@@ -101,7 +107,7 @@ class Ours:
         config = Kinds("headrace.ranking").find(given.model).Config
         settings = {"attend": ATTEND, "age_dim": 0, "activation": "relu", **MODELS[given.model]}
         self.model: Pointwise = config(**settings).build(self.samples.space, ("like",))
-        self.training = training_at(given.rate, given.seed, given.tables)
+        self.training = training_at(given)
         self.trainer = Trainer()
 
     def train(self, rows: Array, size: int, *, whole: bool) -> float:

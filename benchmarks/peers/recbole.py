@@ -110,7 +110,7 @@ class RecBole(Stepper):
         for part in self.model.modules():
             if isinstance(part, FMEmbedding):
                 weight = part.embedding.weight.data
-                yield from weight.tensor_split(part.offsets[1:])
+                yield from weight.tensor_split([int(first) for first in part.offsets[1:]])
 
     def batch(self, rows: Array) -> Any:
         """One Interaction."""
