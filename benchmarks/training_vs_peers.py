@@ -172,7 +172,7 @@ def _fit(
     auc: list[float] = []
     order |= {"do": "fit", "size": BATCH, "epochs": 1}
     for seed in range(1, seeds + 1):
-        contenders = arena.start(cell, seed, {name: recipe}, [name])
+        contenders = arena.start(cell, seed, {name: recipe})
         auc += [done["auc"] for _, done in _each(arena, cell, contenders, **order)]
         if not contenders:
             raise LostError(name)

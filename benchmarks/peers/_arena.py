@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -154,18 +154,17 @@ class Arena:
         cell: Cell,
         seed: int = 1,
         recipes: Mapping[str, Recipe] | None = None,
-        only: Sequence[str] | None = None,
     ) -> list[Contender]:
         """Start ours and every peer that has the model; those that cannot start are noted.
 
-        recipes: what some learn at; the others by default. only: some of them, by default all.
+        recipes: start these alone, and what each learns at.
         """
         self.make(cell.data)
         started: list[Contender] = []
-        names = ("ours", *(n for n in MODELS[cell.model] if n not in self.unavailable))
-        names = tuple(name for name in names if only is None or name in only)
-        recipes = recipes or {}
-        for contender in [self._spawn(n, cell, seed, recipes.get(n, Recipe())) for n in names]:
+        if recipes is None:
+            recipes = dict.fromkeys(("ours", *MODELS[cell.model]), Recipe())
+        present = {n: recipe for n, recipe in recipes.items() if n not in self.unavailable}
+        for contender in [self._spawn(n, cell, seed, recipe) for n, recipe in present.items()]:
             name = contender.name
             try:
                 contender.about = contender.answer()

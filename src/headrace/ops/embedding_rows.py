@@ -31,16 +31,19 @@ def slots(num_rows: int) -> Tensor:
 def sum_rows(row_N: Tensor, value_ND: Tensor, slot_R: Tensor) -> tuple[Tensor, Tensor]:
     """Sum the values of equal rows: distinct rows ``(K,) int64`` and their sums ``(K, D)``.
 
-    The order of the rows is not specified: unlike ``Tensor.coalesce`` it need not sort.
+    The order of the rows is not specified: unlike ``Tensor.coalesce`` it need not sort. The values
+    may be some columns of a wider matrix.
     """
     if value_ND.device.type != "cpu":
         return sum_rows_reference(row_N, value_ND)
-    row_K = np.empty(len(row_N), np.int64)
-    sum_KD = np.empty(value_ND.shape, value_ND.numpy().dtype)
-    k = _sum_rows(
-        row_N.contiguous().numpy(), value_ND.contiguous().numpy(), slot_R.numpy(), row_K, sum_KD
-    )
-    return torch.from_numpy(row_K[:k]), torch.from_numpy(sum_KD[:k])
+    if value_ND.stride(1) != 1:
+        value_ND = value_ND.contiguous()
+    most = min(len(row_N), len(slot_R))
+    row_K = np.empty(most, np.int64)
+    sum_KD = value_ND.new_empty(most, value_ND.shape[1])
+    rows, slot = row_N.contiguous().numpy(), slot_R.numpy()
+    k = _sum_rows(rows, value_ND.numpy(), slot, row_K, sum_KD.numpy())
+    return torch.from_numpy(row_K[:k]), sum_KD[:k]
 
 
 def sum_rows_reference(row_N: Tensor, value_ND: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,6 +51,17 @@ def sum_rows_reference(row_N: Tensor, value_ND: Tensor) -> tuple[Tensor, Tensor]
     row_K, inverse_N = torch.unique(row_N, return_inverse=True)
     sum_KD = value_ND.new_zeros(len(row_K), value_ND.shape[1])
     return row_K, sum_KD.index_add_(0, inverse_N, value_ND)
+
+
+def row_gradient(param: Tensor, row_N: Tensor, grad_ND: Tensor, *, distinct: bool) -> Tensor:
+    """A sparse gradient out of its rows.
+
+    Distinct rows are marked as coalesced though they are not sorted: all that is done to them here
+    is row by row, and sorting would cost more than the update.
+    """
+    return torch.sparse_coo_tensor(
+        row_N.unsqueeze(0), grad_ND, param.shape, is_coalesced=distinct, check_invariants=False
+    )
 
 
 def take_rows(value_UD: Tensor, row_N: Tensor) -> Tensor:  # (N, D)
@@ -129,6 +143,7 @@ def shrink_rows_reference(
 @njit(cache=True, nogil=True)
 def _sum_rows(row_N: Array, value_ND: Array, slot_R: Array, row_K: Array, sum_KD: Array) -> int:
     width, one, k = value_ND.shape[1], value_ND.dtype.type(1), 0
+    stride = value_ND.strides[0] // value_ND.itemsize
     for n in range(row_N.shape[0]):
         row = row_N[n]
         at = slot_R[row]
@@ -140,7 +155,7 @@ def _sum_rows(row_N: Array, value_ND: Array, slot_R: Array, row_K: Array, sum_KD
             for d in range(width):
                 sum_KD[at, d] = value_ND[n, d]
         else:
-            add_scaled(one, value_ND, n * width, sum_KD, at * width, width)
+            add_scaled(one, value_ND, n * stride, sum_KD, at * width, width)
     for i in range(k):
         slot_R[row_K[i]] = -1
     return k

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from .embedding_rows import row_gradient, sum_rows
 from .prefetch import ask_for
-from .rows import add_scaled
 
 Array = NDArray[Any]
 AHEAD = 16  # rows that are asked for before they are read
@@ -70,18 +70,12 @@ class _LookUp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        of_NW, at = grad_outputs[0].contiguous().numpy(), 0
+        [of_NW], at = grad_outputs, 0
         grads: list[Tensor] = []
         for (_, weight_RD, slot_R), row_N in zip(ctx.columns, ctx.rows, strict=True):
-            most = min(len(row_N), len(weight_RD))
-            row_K, sum_KD = np.empty(most, np.int64), weight_RD.new_empty(most, weight_RD.shape[1])
-            k = _sum(row_N, of_NW, at, slot_R.numpy(), row_K, sum_KD.numpy())
-            index_1K = torch.from_numpy(row_K[:k]).unsqueeze(0)
-            grads.append(
-                torch.sparse_coo_tensor(
-                    index_1K, sum_KD[:k], weight_RD.shape, check_invariants=False
-                )
-            )
+            of_ND = of_NW[:, at : at + weight_RD.shape[1]]
+            row_K, of_KD = sum_rows(torch.from_numpy(row_N), of_ND, slot_R)
+            grads.append(row_gradient(weight_RD, row_K, of_KD, distinct=False))
             at += weight_RD.shape[1]
         return None, None, None, *grads
 
@@ -108,22 +102,3 @@ def _take(row_N: Array, table_RD: Array, out_NW: Array, at: int) -> None:
             raise IndexError("an id beyond its table")
         for d in range(table_RD.shape[1]):
             out_NW[n, at + d] = table_RD[row, d]
-
-
-@njit(cache=True, nogil=True)
-def _sum(row_N: Array, of_NW: Array, at: int, slot_R: Array, row_K: Array, sum_KD: Array) -> int:
-    """Sum what equal rows get from column ``at`` on; returns how many rows there are."""
-    wide, width, one, count = of_NW.shape[1], sum_KD.shape[1], sum_KD.dtype.type(1), 0
-    for n in range(len(row_N)):
-        row = row_N[n]
-        k = slot_R[row]
-        if k < 0:
-            slot_R[row], row_K[count] = count, row
-            for d in range(width):
-                sum_KD[count, d] = of_NW[n, at + d]
-            count += 1
-        else:
-            add_scaled(one, of_NW, n * wide + at, sum_KD, k * width, width)
-    for k in range(count):
-        slot_R[row_K[k]] = -1
-    return count

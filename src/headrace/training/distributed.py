@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..data import Batch, Ragged
 from ..errors import HeadraceError
-from .optim import row_gradient
+from ..ops.embedding_rows import row_gradient
 
 T = TypeVar("T")
 Parameters = Sequence[nn.Parameter]

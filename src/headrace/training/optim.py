@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from ..errors import ConfigError
-from ..ops.embedding_rows import rowwise_adagrad, shrink_rows, slots, sum_rows
+from ..ops.embedding_rows import row_gradient, rowwise_adagrad, shrink_rows, slots, sum_rows
 from .settings import Training
 
 Parameters = Sequence[nn.Parameter]
@@ -202,17 +202,6 @@ class Optimizer:
         """Continue from ``state_dict`` of an optimiser of the same model and settings."""
         for part, (rule, _) in self._rules.items():
             rule.load_state_dict(state[part])
-
-
-def row_gradient(param: Tensor, row_N: Tensor, grad_ND: Tensor, *, distinct: bool) -> Tensor:
-    """A sparse gradient out of its rows.
-
-    Distinct rows are marked as coalesced though they are not sorted: all that is done to them here
-    is row by row, and sorting would cost more than the update.
-    """
-    return torch.sparse_coo_tensor(
-        row_N.unsqueeze(0), grad_ND, param.shape, is_coalesced=distinct, check_invariants=False
-    )
 
 
 def _dense_rule(params: Parameters, config: Training) -> torch.optim.Optimizer:
