@@ -33,11 +33,12 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import _common
-from headrace.allocation.actions import Actions, grid, pareto, whole
+from headrace.allocation.actions import Actions, grid, whole
 from headrace.allocation.compare import Curve, Pool, headline
 from headrace.allocation.gains import KINDS, Gains
 from headrace.allocation.logged import Logged
 from headrace.allocation.past import so_far
+from headrace.allocation.pruning import worth_having
 from headrace.errors import HeadraceError
 from headrace.evaluation import replay
 from headrace.evaluation.allocate import TIMED, Opened, described
@@ -87,7 +88,7 @@ def profiled(opened: Opened, given: Given) -> tuple[Actions, dict[str, float]]:
     gain_J = logged.gain_NJ.mean(axis=0)
     at = every.index(whole(quota, opened.options))
     configured = {"cpu_ms": float(every.cpu_ms[at]), "gain": float(gain_J[at])}
-    return every.take(pareto(every.cpu_ms, gain_J)), configured
+    return every.take(worth_having(every.cpu_ms, logged.gain_NJ)), configured
 
 
 def judged(

@@ -1,9 +1,9 @@
-"""Plans to choose from: which are worth having, and mistakes in a list of them."""
+"""Plans to choose from: what a grid holds, what they cost, and mistakes in a list of them."""
 
 import numpy as np
 import pytest
 
-from headrace.allocation.actions import Actions, grid, pareto, smooth, whole
+from headrace.allocation.actions import Actions, grid, smooth, whole
 from headrace.errors import ConfigError, DataError
 
 QUOTA = {"popular": 40, "swing": 40, "tower": 40, "retrieval": 60, "preranking": 20, "reranking": 5}
@@ -52,22 +52,6 @@ def test_costs_are_smoothed_over_what_plans_consist_of():
     noisy = np.array(true) * np.random.default_rng(0).lognormal(0, 0.1, len(plans))
     assert np.abs(smooth(plans, true) - true).max() < 1e-9
     assert np.abs(smooth(plans, noisy) - true).mean() < 0.5 * np.abs(noisy - true).mean()
-
-
-def test_dominated_plans_go():
-    kept = pareto([3.0, 1.0, 2.0, 2.0, 4.0], [5.0, 1.0, 0.5, 3.0, 5.0])
-    assert kept.tolist() == [1, 3, 0]
-    near = pareto([2.4, 2.6, 1.0, 5.0], [0.5, 2.8, 0.4, 3.0])
-    assert near.tolist() == [2, 1, 3]  # 2.4 saves little and loses most
-    assert pareto([1.0], [1.0]).tolist() == [0]
-    many = pareto(np.arange(1, 100.0), np.sqrt(np.arange(1, 100.0)), most=8)
-    assert len(many) == 8 and many[0] == 0 and many[-1] == 98
-
-
-def test_gains_that_are_no_numbers_dominate_nothing():
-    with pytest.raises(DataError, match="value formula"):
-        pareto([1.0, 2.0], [1.0, float("nan")])
-    assert pareto([1.0, 2.0], [-2.0, -1.0]).tolist() == [0, 1]  # losses are compared like gains
 
 
 def test_the_widest_holds_every_plan():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.allocation import gains
+from headrace.allocation import gains, solver
 from headrace.ops.concave import concave
 
 COST = np.array([1.0, 2.0, 4.0, 8.0])
@@ -80,6 +80,18 @@ def test_chains_are_told_apart():
     told = model.predict(x)
     assert (told[:, 2] >= told[:, 0]).all() and (told[:, 3] >= told[:, 1]).all()
     assert np.allclose(told.mean(axis=0), q.mean(axis=0), rtol=0.1)
+
+
+def test_what_suits_only_some_is_told_to_them():
+    """A plan that is the worst for most and the best for the rest, between two that suit all."""
+    x, q, _ = planted(6000)
+    some = x[:, 1] > 1
+    q = np.insert(q[:, :3], 2, np.where(some, 1.5 * q[:, 3], 0.3 * q[:, 0]), axis=1)
+    early, late = np.arange(6000) < 3000, np.arange(6000) >= 3000
+    told = fitted("gbdt", x[early], q[early])[0].predict(x[late])
+    best = solver.choose(told - told[:, :1], COST - COST[0], 0.05)
+    chosen, suits = best == 2, some[late]
+    assert chosen[suits].mean() > 0.9 and chosen[~suits].mean() < 0.05
 
 
 @given(st.integers(1, 7), st.integers(0, 1000))

@@ -1,4 +1,4 @@
-"""The plans to choose from, what each costs on this machine, and which are not worth having."""
+"""The plans to choose from, and what each costs on this machine."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from ..stages import EFFORT, RANKING, RERANKER, TIER, Plan
 
 Array = NDArray[Any]
 Quota = Mapping[str, int]
-MOST = 16  # actions to choose from: of two that are nearly alike chance picks the dearer
-NEAR = 1.25  # a plan within this factor of another is no real saving
 SHARES = (1.0, 0.25)  # of the quotas of channels and merge, besides what the widest has
 RANKED = (16, 24, 32, 48, 64, 96, 128, 200, 256, 400)  # items that the ranker may score
 STAGES = ("retrieval", "preranking", "reranking")
@@ -228,31 +226,6 @@ def smooth(quotas: Sequence[Quota], measured_J: ArrayLike) -> Array:  # (J,)
     part = np.column_stack([size / np.maximum(size.max(axis=0), 1), size > 0])
     model = LinearRegression(positive=True).fit(part, np.asarray(measured_J, np.float64))
     return np.asarray(model.predict(part), np.float64)
-
-
-def pareto(cost_J: ArrayLike, gain_J: ArrayLike, most: int = MOST) -> Array:
-    """Which actions to keep, cheapest first: none for which another gains more at no more cost.
-
-    The best always stays, and the cheapest, but where little more buys the most gain for its
-    cost: then whoever cannot afford that does better to refuse some requests than to serve all
-    with less. Of more than ``most``, those go that are nearest to the line between their
-    neighbours. Raises DataError on gains that are not finite, of which none would be the best.
-    """
-    cost, gain = np.asarray(cost_J, np.float64), np.asarray(gain_J, np.float64)
-    if not np.isfinite(gain).all():
-        raise DataError("plans: gains that are not finite; look at the value formula")
-    order = np.lexsort((-gain, cost))
-    best = np.maximum.accumulate(gain[order])
-    kept: list[int] = order[np.concatenate([[True], best[1:] > best[:-1]])].tolist()
-    best_buy = max(kept, key=lambda j: gain[j] / max(float(cost[j]), 1e-12))
-    kept = [j for j in kept if cost[j] >= cost[best_buy] or NEAR * cost[j] < cost[best_buy]]
-    while len(kept) > max(most, 2):
-        bulge = [
-            gain[b] - np.interp(cost[b], [cost[a], cost[c]], [gain[a], gain[c]])
-            for a, b, c in zip(kept, kept[1:], kept[2:], strict=False)
-        ]
-        del kept[1 + int(np.argmin(bulge))]
-    return np.array(kept, np.int64)
 
 
 def is_tier(name: str) -> bool:

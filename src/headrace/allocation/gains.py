@@ -1,13 +1,14 @@
 """Estimators of Q_ij, what action j is worth to request i, from what is known beforehand.
 
-What is learnt is the step from each action to the next dearer one, ``Q_ij - Q_i,j-1``: the level of
-Q, which differs most between requests, decides nothing where everyone gets some action. Steps are
-shrunk towards their mean by what cross-fitting says of them, so that what cannot be foreseen is
-taken to be alike for all, and the policy is then that of the best fixed plan. Their sums are made
-monotone and replaced by their concave hull along the cost, as Q is by nature.
+What is learnt is how much less each action brings than the best for all, ``Q_ij - Q_ib``: the level
+of Q, which differs most between requests, decides nothing where everyone gets some action, and what
+brings nearly as much as b is told from it most sharply. These differences are shrunk towards their
+mean by what cross-fitting says of them, so that what cannot be foreseen is taken to be alike for
+all, and the policy is then that of the best fixed plan. Estimates are made monotone and replaced by
+their concave hull along the cost: what lies below is the best at no price.
 
-DCAF, section 4.2, uses a linear model of Q itself. ``Linear`` is a ridge regression a step,
-``Trees`` are boosted trees a step.
+DCAF, section 4.2, uses a linear model of Q itself. ``Linear`` is a ridge regression an action,
+``Trees`` are boosted trees an action.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ TREES = 40
 LEAVES = 6
 LEAST_SHARE = 0.02  # of the requests, in a leaf
 LEAST_ROWS = 20
-SHAPE = ("mean", "shrink", "cost", "chain", "scale")
+SHAPE = ("mean", "shrink", "cost", "best", "scale")
 
 
-class Steps(Protocol):
-    """One regression a step, each with features of its own."""
+class Differences(Protocol):
+    """One regression an action, each with features of its own."""
 
     @classmethod
-    def fit(cls, feature_JNF: Sequence[Array], step_NJ: Array) -> Self: ...
+    def fit(cls, feature_JNF: Sequence[Array], over_NJ: Array) -> Self: ...
 
     def predict(self, feature_BF: Array) -> Array:  # (B, J)
-        """All steps from the same features."""
+        """All differences from the same features."""
         ...
 
     def arrays(self) -> Mapping[str, Array]:
@@ -59,18 +60,18 @@ class Linear:
         self._weight_JX, self._bias_J = weight_JX, bias_J
 
     @classmethod
-    def fit(cls, feature_JNF: Sequence[Array], step_NJ: Array) -> Linear:
+    def fit(cls, feature_JNF: Sequence[Array], over_NJ: Array) -> Linear:
         """Least squares with a little ridge."""
         parts: list[tuple[Array, Array, Array]] = []
-        for feature_NF, step_N in zip(feature_JNF, step_NJ.T, strict=True):
+        for feature_NF, over_N in zip(feature_JNF, over_NJ.T, strict=True):
             wide_NX = _widened(feature_NF)
             mean_X, scale_X = wide_NX.mean(axis=0), wide_NX.std(axis=0)
             scale_X = np.where(scale_X > 1e-9, scale_X, np.inf)
             z_NX = (wide_NX - mean_X) / scale_X
             square_XX = z_NX.T @ z_NX + RIDGE * len(z_NX) * np.eye(z_NX.shape[1])
-            parts.append((mean_X, scale_X, np.linalg.solve(square_XX, z_NX.T @ step_N)))
+            parts.append((mean_X, scale_X, np.linalg.solve(square_XX, z_NX.T @ over_N)))
         mean_JX, scale_JX, weight_JX = (np.stack(column) for column in zip(*parts, strict=True))
-        return cls(mean_JX, scale_JX, weight_JX, step_NJ.mean(axis=0))
+        return cls(mean_JX, scale_JX, weight_JX, over_NJ.mean(axis=0))
 
     def predict(self, feature_BF: Array) -> Array:
         wide_B1X = _widened(feature_BF)[:, None]
@@ -98,19 +99,19 @@ class Trees:
         self._flat = flat
 
     @classmethod
-    def fit(cls, feature_JNF: Sequence[Array], step_NJ: Array) -> Trees:
-        """Squared error, few small trees: steps are mostly noise."""
+    def fit(cls, feature_JNF: Sequence[Array], over_NJ: Array) -> Trees:
+        """Squared error, few small trees: differences are mostly noise."""
         settings = {
             "objective": "regression",
             "learning_rate": 0.1,
             "num_leaves": LEAVES,
-            "min_data_in_leaf": max(LEAST_ROWS, int(LEAST_SHARE * len(step_NJ))),
+            "min_data_in_leaf": max(LEAST_ROWS, int(LEAST_SHARE * len(over_NJ))),
         }
         told: list[Any] = []
         scales: list[float] = []
-        for feature_NF, step_N in zip(feature_JNF, step_NJ.T, strict=True):
-            scales.append(float(step_N.std()) or 1.0)
-            told.append(trees.grow(feature_NF, step_N / scales[-1], TREES, settings))
+        for feature_NF, over_N in zip(feature_JNF, over_NJ.T, strict=True):
+            scales.append(float(over_N.std()) or 1.0)
+            told.append(trees.grow(feature_NF, over_N / scales[-1], TREES, settings))
         return cls(trees.flatten(told, scales))
 
     def predict(self, feature_BF: Array) -> Array:
@@ -129,14 +130,15 @@ KINDS: Mapping[Estimator, type[Linear] | type[Trees]] = {"linear": Linear, "gbdt
 
 @final
 class Gains:
-    """Estimates for every action: sums of shrunken steps.
+    """Estimates for every action, and what was learnt of single steps since.
 
-    Actions are in chains, each from its cheapest: all in one, or one a family.
+    Actions are in chains: all in one, or one a family. A step is from each action of a chain to the
+    next dearer one; the first begins at nothing.
     """
 
-    def __init__(self, steps: Steps, shape: Mapping[str, Array]) -> None:
-        self._steps, self._shape = steps, shape
-        self._chains = [np.flatnonzero(shape["chain"] == c) for c in np.unique(shape["chain"])]
+    def __init__(self, over: Differences, shape: Mapping[str, Array]) -> None:
+        self._over, self._shape = over, shape
+        self._chains = [np.flatnonzero(shape["best"] == b) for b in np.unique(shape["best"])]
 
     @classmethod
     def fit(
@@ -154,59 +156,64 @@ class Gains:
         best look better than they are. Each action has features of its own, ``(N, F)``.
         """
         chain_J = np.zeros(len(cost_J), np.int64) if chain_J is None else chain_J
-        step_NJ = gain_NJ.copy()
-        for chain in (np.flatnonzero(chain_J == c) for c in np.unique(chain_J)):
-            step_NJ[:, chain[1:]] -= gain_NJ[:, chain[:-1]]
-        apart_NJ = np.empty_like(step_NJ)
+        over_NJ, best_J = against_best(gain_NJ, chain_J)
+        apart_NJ = np.empty_like(over_NJ)
         lot_C = np.random.default_rng(0).permutation(int(group_N.max(initial=0)) + 1)
         fold_N = lot_C[group_N] % FOLDS
         for fold in range(FOLDS):
             held_N = fold_N == fold
             if held_N.any() and not held_N.all():
-                model = KINDS[kind].fit([x[~held_N] for x in feature_JNF], step_NJ[~held_N])
+                model = KINDS[kind].fit([x[~held_N] for x in feature_JNF], over_NJ[~held_N])
                 for j, x_NF in enumerate(feature_JNF):
                     apart_NJ[held_N, j] = model.predict(x_NF[held_N])[:, j]
             else:  # one group alone
-                apart_NJ[held_N] = step_NJ.mean(axis=0)
+                apart_NJ[held_N] = over_NJ.mean(axis=0)
         shape = {
-            "mean": step_NJ.mean(axis=0),
-            "shrink": _shrinkage(apart_NJ, step_NJ),
+            "mean": over_NJ.mean(axis=0),
+            "shrink": _shrinkage(apart_NJ, over_NJ),
             "cost": cost_J,
-            "chain": chain_J,
+            "best": best_J,
             "scale": np.ones(len(cost_J)),
         }
-        made = cls(KINDS[kind].fit(feature_JNF, step_NJ), shape)
-        return made, made.summed(apart_NJ)
+        made = cls(KINDS[kind].fit(feature_JNF, over_NJ), shape)
+        return made, made._summed(apart_NJ)
 
     def predict(self, feature_BF: Array) -> Array:  # (B, J), non-decreasing and concave
         """Estimates; between chains they cannot be compared where features are of one chain."""
-        return self.summed(self._steps.predict(feature_BF))
-
-    def summed(self, step_BJ: Array) -> Array:  # (B, J)
-        """Gains from raw steps."""
-        return self._hulls(self._shape["scale"] * self._shrunken(step_BJ))
+        return self._summed(self._over.predict(feature_BF))
 
     def steps(self, feature_BF: Array) -> Array:  # (B, J)
-        """Shrunken steps as a replay taught them, whatever was learnt since."""
-        return self._shrunken(self._steps.predict(feature_BF))
+        """Steps as a replay taught them, whatever was learnt since."""
+        return self._steps(self._shrunken(self._over.predict(feature_BF)))
 
     @property
     def means(self) -> Array:  # (J,)
         """Mean steps of the replay."""
-        return self._shape["mean"]
+        return self._steps(self._shape["mean"][None])[0]
 
     def scaled(self, scale_J: Array) -> Gains:
         """Steps so many times as large as a replay taught them."""
-        return Gains(self._steps, {**self._shape, "scale": scale_J})
+        return Gains(self._over, {**self._shape, "scale": scale_J})
 
     def rescaled(self, gain_BJ: Array) -> Array:  # (B, J)
         """Unscaled estimates in the light of the scales; of one chain only."""
         step_BJ = np.diff(gain_BJ, axis=1, prepend=0.0)
         return self._hulls(self._shape["scale"] * step_BJ)
 
-    def _shrunken(self, step_BJ: Array) -> Array:
+    def _summed(self, over_BJ: Array) -> Array:  # (B, J)
+        return self._hulls(self._shape["scale"] * self._steps(self._shrunken(over_BJ)))
+
+    def _shrunken(self, over_BJ: Array) -> Array:
         mean_J, shrink_J = self._shape["mean"], self._shape["shrink"]
-        return mean_J + shrink_J * (step_BJ - mean_J)
+        return mean_J + shrink_J * (over_BJ - mean_J)
+
+    def _steps(self, over_BJ: Array) -> Array:
+        best_J, step_BJ = self._shape["best"], np.empty_like(over_BJ)
+        level_J = np.arange(len(best_J)) == best_J
+        gain_BJ = over_BJ + np.where(level_J, 0.0, over_BJ[:, best_J])
+        for chain in self._chains:
+            step_BJ[:, chain] = np.diff(gain_BJ[:, chain], axis=1, prepend=0.0)
+        return step_BJ
 
     def _hulls(self, step_BJ: Array) -> Array:
         cost_J, out_BJ = self._shape["cost"], np.empty_like(step_BJ)
@@ -216,14 +223,27 @@ class Gains:
 
     def arrays(self) -> Mapping[str, Array]:
         """Everything needed to restore it."""
-        return {**{f"steps.{k}": v for k, v in self._steps.arrays().items()}, **self._shape}
+        return {**{f"over.{k}": v for k, v in self._over.arrays().items()}, **self._shape}
 
     @classmethod
     def from_arrays(cls, kind: Estimator, arrays: Mapping[str, Array]) -> Gains:
         """Take up estimates."""
-        steps = {k.removeprefix("steps."): v for k, v in arrays.items() if k.startswith("steps.")}
+        over = {k.removeprefix("over."): v for k, v in arrays.items() if k.startswith("over.")}
         shape = {name: arrays[name] for name in SHAPE}
-        return cls(KINDS[kind].from_arrays(steps), shape)
+        return cls(KINDS[kind].from_arrays(over), shape)
+
+
+def against_best(gain_NJ: Array, chain_J: Array) -> tuple[Array, Array]:
+    """How much more each action brings than the best for all of its chain; which that is ``(J,)``.
+
+    Of the best themselves it is the level.
+    """
+    best_J, mean_J = np.empty_like(chain_J), gain_NJ.mean(axis=0)
+    for chain in np.unique(chain_J):
+        own = np.flatnonzero(chain_J == chain)
+        best_J[own] = own[mean_J[own].argmax()]
+    level_J = np.arange(len(best_J)) == best_J
+    return gain_NJ - np.where(level_J, 0.0, gain_NJ[:, best_J]), best_J
 
 
 def _shrinkage(told_NJ: Array, true_NJ: Array) -> Array:  # (J,)

@@ -1,8 +1,8 @@
-"""What earlier requests of a user gained from each step, beside what is usual.
+"""What more computation brought earlier requests of a user, beside what is usual.
 
 N requests in order of time, J actions, U users. Who buys much at once, or what no short list holds,
-does so again: of all that is known before the work this foretells steps best. A mean over n
-requests is drawn to the usual by one more, so that of strangers nothing is said.
+does so again: of all that is known before the work this foretells most. A mean over n requests is
+drawn to the usual by one more, so that of strangers nothing is said.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .gains import against_best
+
 Array = NDArray[Any]
 
 
@@ -21,7 +23,7 @@ class Past:
     """By user, from a replay; it stays as it is until the next one."""
 
     user_U: Array  # rising
-    over_UJ: Array  # steps beyond the mean of all
+    over_UJ: Array  # against the best action for all, of which the level; beyond the mean of all
 
     @classmethod
     def of(cls, user_N: Array, gain_NJ: Array) -> Past:
@@ -54,5 +56,5 @@ def so_far(user_N: Array, gain_NJ: Array) -> Array:  # (N, J)
 
 
 def _over(gain_NJ: Array) -> Array:
-    step_NJ = np.diff(gain_NJ, axis=1, prepend=0.0)
-    return step_NJ - step_NJ.mean(axis=0)
+    over_NJ, _ = against_best(gain_NJ, np.zeros(gain_NJ.shape[1], np.int64))
+    return over_NJ - over_NJ.mean(axis=0)

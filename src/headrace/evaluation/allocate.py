@@ -13,12 +13,13 @@ import torch
 from .. import config
 from ..allocation import experience
 from ..allocation import model as kept
-from ..allocation.actions import Actions, Quota, grid, is_effort, is_tier, pareto
+from ..allocation.actions import Actions, Quota, grid, is_effort, is_tier
 from ..allocation.compare import Pool
 from ..allocation.features import Describer
 from ..allocation.gains import Estimator
 from ..allocation.logged import Logged
 from ..allocation.model import Model
+from ..allocation.pruning import worth_having
 from ..bundle import Bundle
 from ..errors import ConfigError, DataError
 from ..pipeline.learning import some
@@ -118,7 +119,7 @@ def profile(
             logged = replaying.replay(
                 cascade, samples, judged, actions, describe, new_share=new_share
             )
-    actions = actions.take(pareto(actions.cpu_ms, logged.gain_NJ.mean(axis=0)))
+    actions = actions.take(worth_having(actions.cpu_ms, logged.gain_NJ))
     actions.write(opened.folder / kept.ACTIONS)
     return actions
 
