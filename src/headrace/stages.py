@@ -134,7 +134,7 @@ class Plainly(Protocol):
         ...
 
 
-RANKING, RERANKER = "ranking", "reranker"
+PRERANKER, RANKING, RERANKER = "preranker", "ranking", "reranker"
 TIER, EFFORT = "ranking.", "effort."  # what keys of plans begin with
 
 
@@ -144,9 +144,10 @@ class Plan:
 
     Keys of ``quota``: every channel's name (items it may return), ``"retrieval"`` (distinct items
     kept by the merge), ``"preranking"`` (items handed to the ranker), ``"reranking"`` (the slate).
-    Optional: ``"ranking"``, 0 where the pre-ranker's word is to be the last; ``"ranking.NAME"``,
-    1 where the tier of that name ranks in the ranker's place; ``"reranker"``, 0 where the slate is
-    the top of the ranker's order; ``"effort.CHANNEL"``, 1 to 100 per cent of the channel's effort.
+    Optional: ``"preranker"``, 0 where the merge's word stands for the pre-ranker's; ``"ranking"``,
+    0 where the pre-ranker's word is to be the last; ``"ranking.NAME"``, 1 where the tier of that
+    name ranks in the ranker's place; ``"reranker"``, 0 where the slate is the top of the ranker's
+    order; ``"effort.CHANNEL"``, 1 to 100 per cent of the channel's effort.
     """
 
     quota: Mapping[str, Tensor]  # (B,) int64

@@ -96,7 +96,7 @@ def test_a_damaged_list_is_refused(tmp_path):
         Actions.of([QUOTA], [1.0], [float("nan")])
 
 
-OPTIONS = ("ranking", "reranker", "ranking.lr", "effort.tower")
+OPTIONS = ("preranker", "ranking", "reranker", "ranking.lr", "effort.tower")
 
 
 def test_a_grid_over_all_dimensions():
@@ -106,6 +106,7 @@ def test_a_grid_over_all_dimensions():
     assert plans[-1] == {**whole(QUOTA, OPTIONS), "preranking": 60}
     assert {(p["ranking"], p["ranking.lr"]) for p in plans} == {(0, 0), (1, 0), (1, 1)}
     assert {p["reranker"] for p in plans} == {0, 1}
+    assert {(p["preranker"], p["ranking"]) for p in plans} == {(0, 0), (1, 0), (1, 1)}
     assert {p["effort.tower"] for p in plans if p["tower"]} == {100, 25}
     assert {p["effort.tower"] for p in plans if not p["tower"]} == {0}
     made = Actions.of(plans, np.ones(len(plans)), np.ones(len(plans)))
@@ -123,6 +124,7 @@ def test_costs_of_all_dimensions_add_up():
         + (p["ranking"] - p["ranking.lr"]) * (0.5 + 0.02 * p["preranking"])
         + p["ranking.lr"] * (0.1 + 0.003 * p["preranking"])
         + p["reranker"] * (0.2 + 0.005 * p["preranking"])
+        + p["preranker"] * (0.3 + 0.002 * p["retrieval"])
         for p in plans
     ]
     assert np.abs(smooth(plans, true) - true).max() < 1e-9
@@ -141,6 +143,7 @@ def test_families_are_alike_up_to_the_ranker():
     [
         ("ranking.lr", r"plan 0: the bundle has no tier 'lr' \(known: none\); name it in `tiers`"),
         ("reranker", "plan 0: re-ranking cannot be skipped in this cascade; profile again"),
+        ("preranker", "plan 0: the merge was never fitted in this cascade; profile again"),
         ("effort.tower", "plan 0: no channel obeys 'effort.tower' in this cascade"),
         ("effrot.tower", "plan 0: no such stage or channel 'effrot.tower'"),
     ],

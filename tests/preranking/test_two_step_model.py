@@ -58,7 +58,8 @@ def test_the_cut_is_by_worth_and_keeps_the_order_of_retrieval(steps, batch):
         del candidates
         return score_NT[:, -1] * price_N
 
-    left = Cascade.cut_coarsely(SimpleNamespace(worth=worth), steps, batch.requests, found, 5)
+    keep_B = torch.full((len(batch.requests),), 5)
+    left = Cascade.cut_coarsely(SimpleNamespace(worth=worth), steps, batch.requests, found, keep_B)
     worth_N = worth(steps.coarse_score(batch.requests, found), found)
     for b in range(len(batch.requests)):
         at = slice(int(found.item_id.offsets[b]), int(found.item_id.offsets[b + 1]))

@@ -128,6 +128,8 @@ class Own:
 class Union:
     """All that channels found, in the order of the channels."""
 
+    is_fitted = True
+
     def merge(self, found, quota_B):
         rows = []
         for b in range(len(quota_B)):

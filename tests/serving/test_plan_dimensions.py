@@ -1,4 +1,4 @@
-"""Plans that name another ranker, skip re-ranking or search less hard are obeyed, one by one."""
+"""Plans that name another ranker, skip stages or search less hard are obeyed, one by one."""
 
 from dataclasses import replace
 
@@ -10,12 +10,15 @@ from headrace.errors import ConfigError
 from headrace.reranking.mmr import Mmr
 from headrace.serving.blend import Blend
 from headrace.serving.cascade import Tier
+from headrace.serving.merge import Merge
 from headrace.serving.service import Service
 from headrace.stages import Plan
 from tests.serving import shop
+from tests.serving.test_two_step import Steps
 
 FULL = {
     **shop.QUOTA,
+    "preranker": 1,
     "ranking": 1,
     "ranking.light": 0,
     "ranking.odd": 0,
@@ -25,8 +28,8 @@ FULL = {
 PLANS = (  # one a request
     FULL,
     {**FULL, "ranking.light": 1},
-    {**FULL, "ranking": 0, "reranker": 0},
-    {**FULL, "ranking.odd": 1, "reranker": 0},
+    {**FULL, "preranker": 0, "ranking": 0, "reranker": 0},
+    {**FULL, "preranker": 0, "ranking.odd": 1, "reranker": 0},
     {**FULL, "ranking.light": 1, "preranking": 5, "effort.own": 25},
     {**FULL, "reranker": 0, "effort.own": 50},
 )
@@ -111,6 +114,22 @@ def test_a_tier_ranks_those_whose_plan_names_it_and_no_others(asked):
     assert torch.allclose(part.scores["ranking"], 1 - shop.ByItem().score(requests, part))
 
 
+def test_without_pre_ranking_the_merge_has_the_word_and_nothing_is_made_for_it(asked):
+    cascade, _, requests, store = asked
+    careful = replace(cascade, preranker=Steps(2))
+    plans = [{**FULL, "preranker": 0, "preranking": 5, "ranking": 0}] * len(requests)
+    trace = careful.run(requests, together(plans), store)
+    merged = trace.after["retrieval"]
+    word_NT = merged.scores["retrieval"].expand(-1, len(shop.TYPES))
+    assert torch.equal(merged.scores["preranking"], word_NT)
+    assert not careful.preranker.asked and "features" not in trace.spent_us
+    plans[0] = {**FULL, "preranking": 5, "ranking": 0}
+    mixed = careful.run(requests, together(plans), store)
+    assert careful.preranker.asked == [[2]]  # left by its coarse step, of the one that wants it
+    lengths = mixed.after["retrieval"].item_id.lengths
+    assert lengths[0] == 2 and torch.equal(lengths[1:], merged.item_id.lengths[1:])
+
+
 def test_without_re_ranking_the_ranker_has_the_last_word_but_rules_hold(asked):
     cascade, _, requests, store = asked
     plans = [{**FULL, "reranker": 0, "preranking": 20}] * len(requests)
@@ -144,9 +163,14 @@ def test_a_channel_is_told_its_share_of_effort(asked):
 
 def test_what_may_be_said_is_told(asked, tmp_path):
     cascade, _, _, _ = asked
-    optional = ("ranking", "reranker", "ranking.light", "ranking.odd", "effort.own")
+    optional = ("preranker", "ranking", "reranker", "ranking.light", "ranking.odd", "effort.own")
     assert cascade.options == optional
-    assert shop.cascade(shop.write(tmp_path)).options == ("ranking",)  # `top` is the top
+    assert shop.cascade(shop.write(tmp_path)).options == (
+        "preranker",
+        "ranking",
+    )  # `top` is the top
+    unfitted = replace(cascade, merge=Merge.interleave(2))
+    assert "preranker" not in unfitted.options  # turns are no probabilities
 
 
 def test_a_tier_that_is_not_there_is_refused(asked):

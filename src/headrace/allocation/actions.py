@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LinearRegression
 
 from ..errors import ConfigError, DataError, suggest
-from ..stages import EFFORT, RANKING, RERANKER, TIER, Plan
+from ..stages import EFFORT, PRERANKER, RANKING, RERANKER, TIER, Plan
 
 Array = NDArray[Any]
 Quota = Mapping[str, int]
@@ -144,13 +144,13 @@ class Actions:
 def grid(
     quota: Quota, ms: Mapping[str, float], options: Collection[str] = (), widen: float = 1.0
 ) -> list[Quota]:
-    """Plans from one channel without a ranker up to the widest, which comes last.
+    """Plans from one channel without any model up to the widest, which comes last.
 
     Channels go in nested sets, cheapest first by ``ms``, and each alone; they and the merge at
     ``widen`` times their quota, whole, or at a quarter; the ranker scores none, or from as many
     items as are shown to as many as the merge keeps. With ``options`` those that can search less
-    hard do so or not, each tier ranks in turn, and slates are re-ranked or not; the more of them,
-    the fewer counts of ranked items.
+    hard do so or not, each tier ranks in turn, slates are re-ranked or not, and where nobody ranks
+    pre-ranking may be left out, too; the more of them, the fewer counts of ranked items.
     """
     order = sorted((name for name in ms if quota[name]), key=lambda name: ms[name])
     sets = [*(order[:n] for n in range(1, len(order) + 1)), *([name] for name in order[1:])]
@@ -159,6 +159,7 @@ def grid(
     skips = [{RERANKER: 1}, {RERANKER: 0}] if RERANKER in options else [{}]
     rankers = [{RANKING: 1, **{name: int(name == by) for name in tiers}} for by in (None, *tiers)]
     nobody = {**rankers[0], RANKING: 0}
+    known = [{PRERANKER: 1}, {PRERANKER: 0}] if PRERANKER in options else [{}]
     plans: list[Quota] = []
     for on, share in product(sets, shares):
         channels = {name: max(1, int(quota[name] * share)) if name in on else 0 for name in ms}
@@ -167,8 +168,8 @@ def grid(
         counts = _ranked(quota, share, ways)
         for effort, skip in product(efforts, skips):
             same = {**channels, "retrieval": counts[-1], "reranking": counts[0], **effort, **skip}
-            plans.append({**same, "preranking": counts[0], **nobody})
-            plans += [{**same, "preranking": n, **by} for by in rankers for n in counts]
+            plans += [{**same, "preranking": counts[0], **nobody, **judged} for judged in known]
+            plans += [{**same, **known[0], "preranking": n, **by} for by in rankers for n in counts]
     wide = {name: int(quota[name] * widen) for name in (*ms, "retrieval")}
     widest = {**whole(quota, options), **wide, "preranking": wide["retrieval"]}
     return [*(plan for plan in plans if plan != widest), widest]
@@ -176,7 +177,7 @@ def grid(
 
 def whole(quota: Quota, options: Collection[str] = ()) -> Quota:
     """The plan of these quotas that leaves nothing out, as a grid has it."""
-    settled = {RANKING: 1, **({RERANKER: 1} if RERANKER in options else {})}
+    settled = {RANKING: 1, **{name: 1 for name in (PRERANKER, RERANKER) if name in options}}
     tiers = {name: 0 for name in options if is_tier(name)}
     efforts = {n: 100 * (quota[n.removeprefix(EFFORT)] > 0) for n in options if is_effort(n)}
     return {**quota, **settled, **tiers, **efforts}
@@ -220,6 +221,8 @@ def smooth(quotas: Sequence[Quota], measured_J: ArrayLike) -> Array:  # (J,)
         parts[name] = by * scored
     if RERANKER in quotas[0]:
         parts[RERANKER] = column(RERANKER) * scored
+    if PRERANKER in quotas[0]:
+        parts[PRERANKER] = column(PRERANKER) * column("retrieval")
     for name in filter(is_effort, quotas[0]):
         parts[name] = column(name) * (column(name.removeprefix(EFFORT)) > 0)
     size = np.column_stack(list(parts.values()))
@@ -240,7 +243,7 @@ def is_effort(name: str) -> bool:
 
 def is_option(name: str) -> bool:
     """Whether a plan need not have a key."""
-    return name in (RANKING, RERANKER) or name.startswith((TIER, EFFORT))
+    return name in (PRERANKER, RANKING, RERANKER) or name.startswith((TIER, EFFORT))
 
 
 def after_preranking(name: str) -> bool:
@@ -268,5 +271,6 @@ def _check_option(
             f"{place}: the bundle has no tier {name.removeprefix(TIER)!r} ({near}); "
             "name it in `tiers` and train, or profile again"
         )
-    what = "re-ranking cannot be skipped" if name == RERANKER else f"no channel obeys {name!r}"
+    skipped = {RERANKER: "re-ranking cannot be skipped", PRERANKER: "the merge was never fitted"}
+    what = skipped.get(name, f"no channel obeys {name!r}")
     raise ConfigError(f"{place}: {what} in this cascade; profile again")

@@ -27,7 +27,7 @@ from ..pipeline.train import Step
 from ..run import Run
 from ..samples import Samples
 from ..serving.cascade import Cascade
-from ..stages import EFFORT, RANKING, RERANKER, TIER, Plainly
+from ..stages import EFFORT, PRERANKER, RANKING, RERANKER, TIER, Plainly
 from ..value import Value
 from . import replay as replaying
 from .allocation_page import write_page
@@ -133,7 +133,8 @@ def described(quota: Quota) -> str:
         for n, q in quota.items()
         if is_effort(n) and 0 < q < 100
     ]
-    plain = [] if quota.get(RERANKER, 1) else ["not re-ranked"]
+    plain = [] if quota.get(PRERANKER, 1) else ["not pre-ranked"]
+    plain += [] if quota.get(RERANKER, 1) else ["not re-ranked"]
     return ", ".join([f"{ranked:4d} ranked{''.join(f' by {name}' for name in by)}", *plain, *slow])
 
 

@@ -29,7 +29,18 @@ from ..ops import ragged
 from ..pipeline.train import without_seen
 from ..samples import Samples
 from ..serving.cascade import Cascade
-from ..stages import EFFORT, RANKING, RERANKER, TIER, Adjustable, Effortful, Plainly, Plan, Selector
+from ..stages import (
+    EFFORT,
+    PRERANKER,
+    RANKING,
+    RERANKER,
+    TIER,
+    Adjustable,
+    Effortful,
+    Plainly,
+    Plan,
+    Selector,
+)
 
 Array = NDArray[Any]
 CHUNK = 32  # requests at a time
@@ -189,11 +200,15 @@ def narrow(cascade: Cascade, wide: Widest, quota: Quota, truth: Ragged) -> Famil
     size = len(truth)
     found = {name: _list(cascade, wide, name, quota) for name in cascade.channels}
     merged = cascade.merge.merge(found, torch.full((size,), quota["retrieval"]))
-    merged = cascade.narrowed(wide.requests, merged)
+    judged_B = torch.full((size,), quota.get(PRERANKER, 1))
+    merged = cascade.narrowed(wide.requests, merged, judged_B)
     at_N = _places(merged.item_id, wide.merged.item_id)
     known = torch.nonzero(at_N >= 0)[:, 0]
     merged, at_N = merged.take(known), at_N[known]  # what was not scored cannot be shown
-    rough_NT = cascade.preranking_blend.apply(wide.own_rough_NT[at_N], merged.scores["retrieval"])
+    own_NT, before_NX = wide.own_rough_NT[at_N], merged.scores["retrieval"]
+    rough_NT = before_NX.expand_as(own_NT)
+    if quota.get(PRERANKER, 1):
+        rough_NT = cascade.preranking_blend.apply(own_NT, before_NX)
     merged = merged.scored("preranking", rough_NT)
     told = statistics(cascade.statistics(merged).worth)
     return Family(cascade, wide, merged, at_N, truth, told)

@@ -21,6 +21,7 @@ from ..features import Catalogue, FeatureBuilder
 from ..ops import ragged
 from ..stages import (
     EFFORT,
+    PRERANKER,
     RANKING,
     RERANKER,
     TIER,
@@ -71,7 +72,8 @@ class Cascade:
         efforts = (f"{EFFORT}{n}" for n, c in self.channels.items() if isinstance(c, Adjustable))
         tiers = (f"{TIER}{name}" for name in self.tiers)
         skip = (RERANKER,) if isinstance(self.reranker, Plainly) else ()
-        return (RANKING, *skip, *tiers, *efforts)
+        known = (PRERANKER,) if self.merge.is_fitted else ()
+        return (*known, RANKING, *skip, *tiers, *efforts)
 
     def run(
         self,
@@ -90,21 +92,22 @@ class Cascade:
             for name in self.channels
         }
         merged = watch("retrieval", lambda: self.merge.merge(found, plan.quota["retrieval"]))
+        judged_B = plan.quota.get(PRERANKER, torch.ones(len(requests)))  # by the pre-ranker
+        early = self._early if bool(judged_B.any()) else Made((), hits=False)
         if isinstance(self.preranker, Narrowing):
-            merged = watch("coarse", lambda: self.narrowed(requests, merged))
-        early = self._early
+            merged = watch("coarse", lambda: self.narrowed(requests, merged, judged_B))
         if early:
             merged = watch("features", lambda: early.make(self.builder, requests, merged, store))
         by_B = self._ranked_by(plan)
         late = early.rest(self._rankers(by_B))
         if late:
             store = self.builder.ahead(requests, merged, store, hits=late.hits, names=late.names)
-        merged = watch("preranking", lambda: self.prerank(requests, merged))
+        merged = watch("preranking", lambda: self.prerank(requests, merged, judged_B))
         if revise is not None:
             told = self.statistics(merged)
             plan = watch("revision", lambda: revise(plan, told))
         short = self.cut(merged, plan.quota["preranking"])
-        ranked = self._ranked(requests, short, self._ranked_by(plan), store, watch)
+        ranked = self._ranked(requests, short, self._ranked_by(plan), early, store, watch)
         chosen = watch("reranking", lambda: self._select(requests, ranked, plan))
         after = {
             "retrieval": merged,
@@ -195,6 +198,7 @@ class Cascade:
         requests: Requests,
         short: Candidates,
         by_B: Tensor,
+        made: Made,
         store: BehaviorStore,
         watch: Watch,
     ) -> Candidates:
@@ -202,7 +206,7 @@ class Cascade:
 
         def rank(at: int, asking: Requests, part: Candidates) -> Candidates:
             tier = None if at == 0 else list(self.tiers)[at - 1]
-            late = self._early.rest(self._rankers(torch.tensor([at])))
+            late = made.rest(self._rankers(torch.tensor([at])))
             if late:
                 part = watch("features", lambda: late.make(self.builder, asking, part, store))
             stage = RANKING if tier is None else f"{TIER}{tier}"
@@ -239,25 +243,45 @@ class Cascade:
         chosen_K = torch.cat(parts)
         return chosen_K[ranked.item_id.row[chosen_K].argsort(stable=True)]
 
-    def narrowed(self, requests: Requests, merged: Candidates) -> Candidates:
-        """What the pre-ranker's coarse step leaves, by worth; all where it has no such step."""
+    def narrowed(
+        self, requests: Requests, merged: Candidates, judged_B: Tensor | None = None
+    ) -> Candidates:
+        """What the pre-ranker's coarse step leaves, by worth; all where it has no such step.
+
+        Where ``judged_B`` is 0 the pre-ranker has no say.
+        """
         model = self.preranker
-        if not isinstance(model, Narrowing):
+        if not isinstance(model, Narrowing) or (judged_B is not None and not bool(judged_B.any())):
             return merged
-        return self.cut_coarsely(model, requests, merged, model.keep)
+        keep_B = torch.full((len(requests),), model.keep)
+        if judged_B is not None:
+            keep_B = torch.where(judged_B > 0, keep_B, merged.item_id.lengths)
+        return self.cut_coarsely(model, requests, merged, keep_B)
 
     def cut_coarsely(
-        self, model: Narrowing, requests: Requests, merged: Candidates, keep: int
+        self, model: Narrowing, requests: Requests, merged: Candidates, keep_B: Tensor
     ) -> Candidates:
         """The best by a coarse step, in the order of retrieval as without it."""
         rough_N = self.worth(model.coarse_score(requests, merged), merged)
-        quota_B = torch.full((len(requests),), keep)
-        return merged.take(ragged.top_in_place(rough_N, merged.item_id.offsets, quota_B))
+        return merged.take(ragged.top_in_place(rough_N, merged.item_id.offsets, keep_B))
 
-    def prerank(self, requests: Requests, merged: Candidates) -> Candidates:
-        """Add what the pre-ranker says, in the light of retrieval."""
-        own_NT = self.preranker.score(requests, merged)
-        rough_NT = self.preranking_blend.apply(own_NT, merged.scores["retrieval"])
+    def prerank(
+        self, requests: Requests, merged: Candidates, judged_B: Tensor | None = None
+    ) -> Candidates:
+        """Add what the pre-ranker says, in the light of retrieval.
+
+        Where ``judged_B`` is 0 it says what the merge says, that is nothing of its own.
+        """
+        if judged_B is None or bool(judged_B.all()):
+            own_NT = self.preranker.score(requests, merged)
+            rough_NT = self.preranking_blend.apply(own_NT, merged.scores["retrieval"])
+            return merged.scored("preranking", rough_NT)
+        rough_NT = merged.scores["retrieval"].repeat(1, len(self.preranking_blend.line))
+        rows = torch.nonzero(judged_B)[:, 0]
+        if len(rows):
+            part = self.prerank(requests.take(rows), merged.take_rows(rows))
+            at_N = torch.nonzero(merged.item_id.spread(judged_B > 0))[:, 0]
+            rough_NT = rough_NT.index_copy(0, at_N, part.scores["preranking"])
         return merged.scored("preranking", rough_NT)
 
     def cut(self, merged: Candidates, quota_B: Tensor) -> Candidates:

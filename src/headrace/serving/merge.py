@@ -48,6 +48,11 @@ class Merge:
         size = 1 + 2 * channels
         return cls(torch.full((size, size), torch.nan, dtype=torch.float64))
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether its scores are probabilities."""
+        return not bool(self.weight[0, 0].isnan())
+
     @classmethod
     def fit(cls, passes: Sequence[tuple[Mapping[str, Candidates], Ragged]], seed: int = 0) -> Merge:
         """Learn from what channels found and what was taken, over one or more sets of requests.
@@ -78,7 +83,7 @@ class Merge:
         Equal ones go by first mention: earlier channel, earlier place.
         """
         item, place_MC = collect(found)
-        if bool(self.weight[0, 0].isnan()):
+        if not self.is_fitted:
             turn_MC = np.where(
                 place_MC >= 0, place_MC * len(found) + np.arange(len(found)), 1 << 30
             )

@@ -117,5 +117,6 @@ def _cost_ms(
     every, some = Request.of(samples, found), Request.of(samples, keep)
     chance_N1 = torch.rand(len(every.found), 1, generator=torch.Generator().manual_seed(1))
     merged = every.found.scored(RETRIEVAL, chance_N1)
-    cut_ms = median_ms(lambda: cascade.cut_coarsely(model, every.requests, merged, keep))
+    keep_B = torch.tensor([keep])
+    cut_ms = median_ms(lambda: cascade.cut_coarsely(model, every.requests, merged, keep_B))
     return cut_ms + some.speed(model.fine).ms, every.speed(model.fine).ms
