@@ -168,7 +168,7 @@ def estimator_us(actions: Actions, logged: Logged) -> dict[str, float]:
     logged = logged.knowing(so_far(logged.user_N, logged.gain_NJ))
     for name in KINDS:
         x_JNF, group_N = [logged.feature_NF] * len(actions), np.arange(len(logged))
-        model, _ = Gains.fit(name, x_JNF, logged.gain_NJ, actions.cpu_ms, group_N)
+        model, _ = Gains.fit(name, x_JNF, logged.gain_NJ, group_N)
         one_1F = logged.feature_NF[:1]
         times = _common.times_ms(lambda m=model, x=one_1F: m.predict(x), 200)
         out[name] = 1000 * float(np.median(times))

@@ -7,6 +7,7 @@ from headrace.allocation.actions import Actions, grid, smooth, whole
 from headrace.errors import ConfigError, DataError
 
 QUOTA = {"popular": 40, "swing": 40, "tower": 40, "retrieval": 60, "preranking": 20, "reranking": 5}
+PLANS3 = [{**QUOTA, "preranking": n} for n in (5, 6, 7)]
 MS = {"popular": 0.1, "swing": 0.4, "tower": 2.0}
 
 
@@ -62,14 +63,27 @@ def test_the_widest_holds_every_plan():
 
 
 def test_cheapest_first_and_back_from_disk(tmp_path):
-    made = Actions.of([QUOTA, {**QUOTA, "preranking": 9}], [5, 2], [4, 1])
+    made = Actions.of([QUOTA, {**QUOTA, "preranking": 9}], [5, 2], [4, 1], [0.5, 0.25])
     assert made.quotas[0]["preranking"] == 9
     made.write(tmp_path / "a.json")
     again = Actions.read(tmp_path / "a.json")
     assert again.quotas == made.quotas and np.array_equal(again.cpu_ms, made.cpu_ms)
+    assert again.shared.tolist() == [0.25, 0.5]
     plan = again.plan(np.array([1, 0, 1]))
     assert plan.quota["preranking"].tolist() == [20, 9, 20]
     assert again.family.tolist() == [0, 0]
+
+
+def test_costs_in_passes():
+    made = Actions.of(PLANS3, [3, 1, 2], [3.0, 1.0, 2.0], [0.9, 0.0, 0.5])
+    assert made.shared.tolist() == [0.0, 0.5, 0.9] and made.together(1.0).tolist() == [1, 1, 1]
+    ten = made.under(10)
+    assert ten.cpu_ms == pytest.approx([3 * 0.19, 1, 2 * 0.55]) and not ten.shared.any()
+    assert ten.quotas == (PLANS3[0], PLANS3[1], PLANS3[2])  # cheapest first as it is then
+    assert made.take(np.array([2])).shared.tolist() == [0.9]
+    for part in (-0.1, 1.1, float("nan")):
+        with pytest.raises(DataError, match="from 0 to 1"):
+            Actions.of(PLANS3, [1, 2, 3], [1, 2, 3], [0, 0, part])
 
 
 def test_a_plan_of_another_cascade_is_refused():

@@ -37,20 +37,42 @@ class Actions:
     quotas: tuple[Quota, ...]  # of each plan, by channel and stage
     cost_ms: Array  # (J,) wall time a request
     cpu_ms: Array  # (J,) processor time a request
+    shared: Array  # (J,) part of both that all requests of one pass share; the rest is each's own
 
     def __len__(self) -> int:
         return len(self.quotas)
 
     @classmethod
-    def of(cls, quotas: Sequence[Quota], cost_ms: ArrayLike, cpu_ms: ArrayLike) -> Actions:
-        """Plans with their costs, in any order."""
-        cost, cpu = np.asarray(cost_ms, np.float64), np.asarray(cpu_ms, np.float64)
-        if not len(quotas) or not len(quotas) == len(cost) == len(cpu):
+    def of(
+        cls,
+        quotas: Sequence[Quota],
+        cost_ms: ArrayLike,
+        cpu_ms: ArrayLike,
+        shared: ArrayLike | None = None,
+    ) -> Actions:
+        """Plans with their costs for a request alone, in any order; by default none is shared."""
+        shared = np.zeros(len(quotas)) if shared is None else shared
+        cost, cpu, part = (np.asarray(x, np.float64) for x in (cost_ms, cpu_ms, shared))
+        if not len(quotas) or not len(quotas) == len(cost) == len(cpu) == len(part):
             raise DataError(f"actions: {len(quotas)} plans, {len(cost)} and {len(cpu)} costs")
         if not (np.isfinite(cost) & np.isfinite(cpu) & (cost >= 0) & (cpu >= 0)).all():
             raise DataError("actions: costs must be finite and at least 0; profile again")
+        if not ((part >= 0) & (part <= 1)).all():
+            raise DataError("actions: what is shared is a part, from 0 to 1; profile again")
         order = np.argsort(cpu, kind="stable")
-        return cls(tuple(quotas[int(j)] for j in order), cost[order], cpu[order])
+        return cls(tuple(quotas[int(j)] for j in order), cost[order], cpu[order], part[order])
+
+    def together(self, alone: float) -> Array:  # (J,)
+        """How many times its cost alone a request costs in passes of several.
+
+        ``alone`` is one over how many requests share a pass, on average over requests.
+        """
+        return 1 - self.shared * (1 - alone)
+
+    def under(self, size: int) -> Actions:
+        """The same plans at what requests cost in passes of ``size``, cheapest first again."""
+        part_J = self.together(1 / size)
+        return Actions.of(self.quotas, self.cost_ms * part_J, self.cpu_ms * part_J)
 
     def check(self, channels: Iterable[str], options: Collection[str] | None = OPTIONAL) -> None:
         """Verify that plans are of this cascade, which obeys ``options``. Raises ConfigError."""
@@ -67,7 +89,8 @@ class Actions:
     def take(self, kept: Array) -> Actions:
         """Some of them, in order."""
         quotas = tuple(self.quotas[int(j)] for j in kept)
-        return replace(self, quotas=quotas, cost_ms=self.cost_ms[kept], cpu_ms=self.cpu_ms[kept])
+        costs = {n: getattr(self, n)[kept] for n in ("cost_ms", "cpu_ms", "shared")}
+        return replace(self, quotas=quotas, **costs)
 
     def plan(self, choice_B: Array) -> Plan:
         """The plan of one action a request."""
@@ -118,9 +141,13 @@ class Actions:
     def write(self, path: Path) -> None:
         """Keep as JSON."""
         rows = [
-            {"quota": dict(quota), "cost_ms": cost, "cpu_ms": cpu}
-            for quota, cost, cpu in zip(
-                self.quotas, self.cost_ms.tolist(), self.cpu_ms.tolist(), strict=True
+            {"quota": dict(quota), "cost_ms": cost, "cpu_ms": cpu, "shared": part}
+            for quota, cost, cpu, part in zip(
+                self.quotas,
+                self.cost_ms.tolist(),
+                self.cpu_ms.tolist(),
+                self.shared.tolist(),
+                strict=True,
             )
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +159,7 @@ class Actions:
         try:
             rows = orjson.loads(path.read_bytes())
             quotas = [{str(k): int(v) for k, v in row["quota"].items()} for row in rows]
-            costs = [row["cost_ms"] for row in rows], [row["cpu_ms"] for row in rows]
+            costs = [[row[name] for row in rows] for name in ("cost_ms", "cpu_ms", "shared")]
         except OSError as error:
             remedy = "run `headrace allocate profile` first"
             raise DataError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None

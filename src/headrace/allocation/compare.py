@@ -64,16 +64,16 @@ class Pool:
         early, late = logged.take(np.arange(cut)), logged.take(np.arange(cut, len(logged)))
         late = late.knowing(Past.of(early.user_N, early.gain_NJ)(late.user_N))
         early = early.knowing(so_far(early.user_N, early.gain_NJ))
-        cost_J, family_J = actions.cpu_ms, actions.family
+        family_J = actions.family
         _, group_M = np.unique(early.user_N, return_inverse=True)
         x_JMF = [early.feature_NF] * len(actions)
-        before, earlier_MJ = Gains.fit(estimator, x_JMF, early.gain_NJ, cost_J, group_M)
+        before, earlier_MJ = Gains.fit(estimator, x_JMF, early.gain_NJ, group_M)
         x_JMF = after_features(actions, early)
-        after, _ = Gains.fit(estimator, x_JMF, early.gain_NJ, cost_J, group_M, family_J)
+        after, _ = Gains.fit(estimator, x_JMF, early.gain_NJ, group_M, family_J)
         told_JNF = after_features(actions, late)
         first_G = [int(np.flatnonzero(family_J == g)[0]) for g in range(int(family_J.max()) + 1)]
         return cls(
-            cost_J,
+            actions.cpu_ms,
             late.gain_NJ,
             late.real_NJ,
             before.predict(late.feature_NF),

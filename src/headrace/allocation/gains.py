@@ -4,8 +4,11 @@ What is learnt is how much less each action brings than the best for all, ``Q_ij
 of Q, which differs most between requests, decides nothing where everyone gets some action, and what
 brings nearly as much as b is told from it most sharply. These differences are shrunk towards their
 mean by what cross-fitting says of them, so that what cannot be foreseen is taken to be alike for
-all, and the policy is then that of the best fixed plan. Estimates are made monotone and replaced by
-their concave hull along the cost: what lies below is the best at no price.
+all, and the policy is then that of the best fixed plan.
+
+Q rises with the cost and bends down, estimates need not: a dear plan may suit nobody. Whoever
+chooses at a price goes by the rising concave hull of a request's estimates, whatever costs are then
+(``solver``, ``ops/knapsack.py``), so that they are left as they are.
 
 DCAF, section 4.2, uses a linear model of Q itself. ``Linear`` is a ridge regression an action,
 ``Trees`` are boosted trees an action.
@@ -20,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ops import trees
-from ..ops.concave import concave
 
 Array = NDArray[Any]
 Estimator = Literal["gbdt", "linear"]
@@ -30,7 +32,7 @@ TREES = 40
 LEAVES = 6
 LEAST_SHARE = 0.02  # of the requests, in a leaf
 LEAST_ROWS = 20
-SHAPE = ("mean", "shrink", "cost", "best", "scale")
+SHAPE = ("mean", "shrink", "best", "scale")
 
 
 class Differences(Protocol):
@@ -146,7 +148,6 @@ class Gains:
         kind: Estimator,
         feature_JNF: Sequence[Array],
         gain_NJ: Array,
-        cost_J: Array,
         group_N: Array,
         chain_J: Array | None = None,
     ) -> tuple[Gains, Array]:
@@ -155,7 +156,8 @@ class Gains:
         Prices are to be solved on those: on estimates of the requests that they were fitted on the
         best look better than they are. Each action has features of its own, ``(N, F)``.
         """
-        chain_J = np.zeros(len(cost_J), np.int64) if chain_J is None else chain_J
+        size = gain_NJ.shape[1]
+        chain_J = np.zeros(size, np.int64) if chain_J is None else chain_J
         over_NJ, best_J = against_best(gain_NJ, chain_J)
         apart_NJ = np.empty_like(over_NJ)
         lot_C = np.random.default_rng(0).permutation(int(group_N.max(initial=0)) + 1)
@@ -171,14 +173,13 @@ class Gains:
         shape = {
             "mean": over_NJ.mean(axis=0),
             "shrink": _shrinkage(apart_NJ, over_NJ),
-            "cost": cost_J,
             "best": best_J,
-            "scale": np.ones(len(cost_J)),
+            "scale": np.ones(size),
         }
         made = cls(KINDS[kind].fit(feature_JNF, over_NJ), shape)
         return made, made._summed(apart_NJ)
 
-    def predict(self, feature_BF: Array) -> Array:  # (B, J), non-decreasing and concave
+    def predict(self, feature_BF: Array) -> Array:  # (B, J)
         """Estimates; between chains they cannot be compared where features are of one chain."""
         return self._summed(self._over.predict(feature_BF))
 
@@ -198,10 +199,13 @@ class Gains:
     def rescaled(self, gain_BJ: Array) -> Array:  # (B, J)
         """Unscaled estimates in the light of the scales; of one chain only."""
         step_BJ = np.diff(gain_BJ, axis=1, prepend=0.0)
-        return self._hulls(self._shape["scale"] * step_BJ)
+        return np.cumsum(self._shape["scale"] * step_BJ, axis=1)
 
     def _summed(self, over_BJ: Array) -> Array:  # (B, J)
-        return self._hulls(self._shape["scale"] * self._steps(self._shrunken(over_BJ)))
+        out_BJ = self._shape["scale"] * self._steps(self._shrunken(over_BJ))
+        for chain in self._chains:
+            out_BJ[:, chain] = np.cumsum(out_BJ[:, chain], axis=1)
+        return out_BJ
 
     def _shrunken(self, over_BJ: Array) -> Array:
         mean_J, shrink_J = self._shape["mean"], self._shape["shrink"]
@@ -214,12 +218,6 @@ class Gains:
         for chain in self._chains:
             step_BJ[:, chain] = np.diff(gain_BJ[:, chain], axis=1, prepend=0.0)
         return step_BJ
-
-    def _hulls(self, step_BJ: Array) -> Array:
-        cost_J, out_BJ = self._shape["cost"], np.empty_like(step_BJ)
-        for chain in self._chains:
-            out_BJ[:, chain] = concave(np.cumsum(step_BJ[:, chain], axis=1), cost_J[chain])
-        return out_BJ
 
     def arrays(self) -> Mapping[str, Array]:
         """Everything needed to restore it."""

@@ -54,16 +54,13 @@ class Model:
             raise DataError("replay: gains that are not finite; look at the value formula")
         past = Past.of(logged.user_N, logged.gain_NJ)
         logged = logged.knowing(so_far(logged.user_N, logged.gain_NJ))
-        cost_J, size = actions.cpu_ms, len(actions)
+        size = len(actions)
         _, group_N = np.unique(logged.user_N, return_inverse=True)
-        before, pool_NJ = Gains.fit(
-            estimator, [logged.feature_NF] * size, logged.gain_NJ, cost_J, group_N
-        )
+        before, pool_NJ = Gains.fit(estimator, [logged.feature_NF] * size, logged.gain_NJ, group_N)
         after, _ = Gains.fit(
             estimator,
             after_features(actions, logged),
             logged.gain_NJ,
-            cost_J,
             group_N,
             actions.family,
         )
@@ -116,6 +113,7 @@ class Model:
             "history": self.describe.history,
             "columns": self.describe.columns,
             "version": self.version,
+            "plans": self.actions.keys,
         }
         (folder / f"{MODEL}.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
 
@@ -153,8 +151,7 @@ class Model:
             raise DataError(f"{folder}: cannot be read ({error.strerror}); {remedy}") from None
         except (ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise DataError(f"{folder}: a damaged model ({error}); replay again") from None
-        # as many plans as before may still be others: costs are measured, so they differ
-        if not np.array_equal(parts["before.cost"], actions.cpu_ms):
+        if told["plans"] != list(actions.keys):
             raise DataError(f"{folder}: model and actions are of different replays; replay again")
         return model
 

@@ -119,7 +119,8 @@ def profile(
             logged = replaying.replay(
                 cascade, samples, judged, actions, describe, new_share=new_share
             )
-    actions = actions.take(worth_having(actions.cpu_ms, logged.gain_NJ))
+    busy_ms = actions.cpu_ms * actions.together(1 / replaying.TOGETHER)  # choosing matters then
+    actions = actions.take(np.sort(worth_having(busy_ms, logged.gain_NJ)))
     actions.write(opened.folder / kept.ACTIONS)
     return actions
 

@@ -44,6 +44,7 @@ from ..stages import (
 
 Array = NDArray[Any]
 CHUNK = 32  # requests at a time
+TOGETHER = 8  # requests of a pass, where costs under load are measured
 MARGIN = 2  # of the merge's quota: items scored, for narrower merges to find theirs among
 PRICE = "price"
 
@@ -250,33 +251,38 @@ def profile(
     samples: Samples,
     rows: Array,
     quotas: Sequence[Quota],
-    progress: Callable[[int], None] = lambda done: None,
     *,
     new_share: float = 0.0,
 ) -> Actions:
-    """What each plan costs: requests one at a time, each under all plans in turn.
+    """What each plan costs: requests one at a time, then in passes as under load.
 
-    Plans take turns within a request, in an order that changes, so that what else the machine does
+    Plans take turns within a pass, in an order that changes, so that what else the machine does
     falls on all alike; the mean leaves out the slowest twentieth. Making the request's features is
     part of the cost, for it is paid under any plan.
     """
-    wall: list[list[float]] = [[] for _ in quotas]
-    cpu: list[list[float]] = [[] for _ in quotas]
-    order = np.random.default_rng(0)
-    reads = cascade.reads_sequences
-    for done, row in enumerate(_twice_first(rows)):
-        for j in order.permutation(len(quotas)).tolist():
-            plan = Plan.constant(quotas[j], 1)
-            begun, used = time.perf_counter_ns(), time.process_time_ns()
-            requests = asked(samples, np.array([row]), new_share, reads)
-            cascade.run(requests, plan, samples.store)
-            used, took = time.process_time_ns() - used, time.perf_counter_ns() - begun
-            if done:  # the first compiles
-                wall[j].append(took / 1e6)
-                cpu[j].append(used / 1e6)
-        progress(done + 1)
-    wall_ms, cpu_ms = ([_trimmed(x) for x in times] for times in (wall, cpu))
-    return Actions.of(quotas, smooth(quotas, wall_ms), smooth(quotas, cpu_ms))
+
+    def timed(passes: Sequence[Array]) -> tuple[Array, Array]:  # (J,) wall, (J,) cpu, a request
+        wall: list[list[float]] = [[] for _ in quotas]
+        cpu: list[list[float]] = [[] for _ in quotas]
+        for done, some in enumerate((passes[0], *passes)):
+            for j in order.permutation(len(quotas)).tolist():
+                plan = Plan.constant(quotas[j], len(some))
+                begun, used = time.perf_counter_ns(), time.process_time_ns()
+                cascade.run(asked(samples, some, new_share, reads), plan, samples.store)
+                used, took = time.process_time_ns() - used, time.perf_counter_ns() - begun
+                if done:  # the first compiles
+                    wall[j].append(took / 1e6 / len(some))
+                    cpu[j].append(used / 1e6 / len(some))
+        wall_ms, cpu_ms = (smooth(quotas, [_trimmed(x) for x in times]) for times in (wall, cpu))
+        return wall_ms, cpu_ms
+
+    order, reads = np.random.default_rng(0), cascade.reads_sequences
+    wall_ms, cpu_ms = timed(np.array_split(rows, len(rows)))
+    # as many passes as there are requests for, each of which may be in several
+    passes = [np.resize(np.roll(rows, -at), TOGETHER) for at in range(0, len(rows), TOGETHER)]
+    _, each_ms = timed(passes)
+    spared = (1 - each_ms / np.maximum(cpu_ms, 1e-12)) / (1 - 1 / TOGETHER)
+    return Actions.of(quotas, wall_ms, cpu_ms, np.clip(spared, 0.0, 1.0))
 
 
 def channel_ms(cascade: Cascade, samples: Samples, rows: Array, quota: Quota) -> dict[str, float]:

@@ -71,6 +71,23 @@ def test_the_budget_follows_the_load(model):
     assert (crowd == 1).mean() > 0.99
 
 
+def test_what_passes_share_is_paid_once(model):
+    """In passes of ten a request costs a tenth of what is shared: the same budget buys more."""
+    sharing = Actions.of(PLANS, COST, COST, [0.9, 0.9, 0.5, 0.5])
+    clock = Hand()
+    allocator = made(replace(model, actions=sharing), clock, budget_ms=300)
+    for at in range(120):
+        clock.now += 0.1
+        plan = allocator.plan(requests(worths(10, at)))
+        took = COST * sharing.together(0.1)
+        allocator.observe(trace_of(plan, int(1000 * took[plan.note["action"].numpy()].sum())))
+    state = allocator.state()
+    assert list(state["cost_ms"].values()) == pytest.approx(took, rel=0.02)
+    assert state["cost_correction"] == pytest.approx(1, rel=0.02)  # profiled as it is
+    spent = [took[allocator.plan(requests([w])).note["action"].item()] for w in worths(500, 1)]
+    assert 2.2 < np.mean(spent) <= 3 * 1.05  # 100 requests/s: 3 ms each
+
+
 def test_who_is_worth_more_gets_more(model):
     clock = Hand()
     allocator = made(model, clock, budget_ms=300)
@@ -203,7 +220,8 @@ def test_missing_damaged_and_foreign_models(model, tmp_path):
     model.write(tmp_path / "allocation")
     with pytest.raises(ConfigError, match="no such stage or channel 'tower'"):
         made(model).restore(tmp_path, ("popular",))
-    Actions.of(PLANS, COST + 0.1, COST + 0.1).write(tmp_path / "allocation" / "actions.json")
+    others = [*PLANS[:3], {**PLANS[3], "reranking": 4}]
+    Actions.of(others, COST, COST).write(tmp_path / "allocation" / "actions.json")
     with pytest.raises(DataError, match="of different replays"):
         made(model).restore(tmp_path, CHANNELS)
     model.actions.write(tmp_path / "allocation" / "actions.json")

@@ -84,6 +84,7 @@ class Dcaf:
         self._decisions: DecisionLog | None = None
         self._solved_s = -np.inf
         self._correction, self._value, self._spent_ms = 1.0, 0.0, 0.0
+        self._alone = 1.0  # one over the requests of a pass, a request
         self._budget_R, self._count_J = np.full(len(self._names), np.inf), np.zeros(0)
         self._took_R = np.zeros(len(self._names))
         self._revised = 0
@@ -115,10 +116,9 @@ class Dcaf:
     def take_up(self, model: Model) -> None:
         """Decide by this model from now on."""
         self._model = model
-        self._cost_J = model.actions.cpu_ms
-        self._cost_RJ = resources.costs(model.actions, self._names)
         self._count_J = np.zeros(len(model.actions))
-        self._window = Window(model.pool(), self._cost_J, self.config.window)
+        self._cost_RJ = self._costs(model)
+        self._window = Window(model.pool(), model.actions.cpu_ms, self.config.window)
         self._full = len(model.actions) - 1
         family = model.actions.family
         self._kin_JJ = family[:, None] == family[None, :]
@@ -128,10 +128,12 @@ class Dcaf:
         model = self._model
         if model is None:
             return Plan.constant(self.config.quota, len(requests))
+        size = max(1, len(requests))
         self._rate.add(len(requests))
+        self._alone += _weight(size) * (1 / size - self._alone)
         x_BF, gain_BJ = model.expect(requests)
         self._window.add(gain_BJ)
-        self._refresh(int(requests.time_ms[-1]) if len(requests) else 0)
+        self._refresh(model, int(requests.time_ms[-1]) if len(requests) else 0)
         worth_B = self._choose(gain_BJ)
         share = self.config.explore if self.controller.power >= 1 else 0.0
         explored_B = np.array([self._random.random() < share for _ in worth_B], bool)
@@ -193,10 +195,13 @@ class Dcaf:
             return
         action_B = note["action"].numpy()
         spent_ms = sum(trace.spent_us.values()) / 1000 / max(1, len(action_B))
-        expected_ms = float(model.actions.cost_ms[action_B].mean()) if len(action_B) else 0.0
+        expected_ms = 0.0
+        if len(action_B):
+            part_J = model.actions.together(1 / len(action_B))
+            expected_ms = float((model.actions.cost_ms * part_J)[action_B].mean())
         for value in slate_value(trace):
             self._value += SMOOTH * (value - self._value)
-        weight = 1 - (1 - SMOOTH) ** len(action_B)  # as if each request had a trace of its own
+        weight = _weight(len(action_B))
         self._spent_ms += weight * (spent_ms - self._spent_ms)
         if expected_ms > 0:
             ratio = min(4.0, max(0.25, spent_ms / expected_ms))
@@ -221,7 +226,7 @@ class Dcaf:
     def state(self) -> Mapping[str, float | Mapping[str, float]]:
         """What operators want to see."""
         mix = self._count_J / max(1.0, float(self._count_J.sum()))
-        costs = self._cost_J.tolist() if self._model else []
+        costs = self._cost_RJ[0].tolist() if self._model else []
         budget_R = np.where(np.isfinite(self._budget_R), self._budget_R, 0.0).tolist()
         return {
             "price": self.price,
@@ -255,11 +260,11 @@ class Dcaf:
 
     def _best(self, gain_BJ: Array) -> Array:
         """At today's price; the cheapest that can be had where nothing is worth more."""
-        had_BJ = np.isfinite(gain_BJ)
-        first_B = np.argmax(had_BJ, axis=1)
+        cost_RJ, had_BJ = self._cost_RJ, np.isfinite(gain_BJ)
+        first_B = np.argmin(np.where(had_BJ, cost_RJ[0], np.inf), axis=1)
         base_B1 = np.take_along_axis(gain_BJ, first_B[:, None], axis=1)
         # tolls are relative to the first one's too, but that moves all of a request's alike
-        toll_J = self.price_R @ self._cost_RJ
+        toll_J = self.price_R @ cost_RJ
         over_BJ = toll_J[None] - toll_J[first_B][:, None]
         more_BJ = np.where(had_BJ, gain_BJ - np.nan_to_num(base_B1), np.nan)
         choice_B = knapsack.choose(more_BJ, over_BJ, 1.0)
@@ -267,13 +272,20 @@ class Dcaf:
 
     def _allowed(self) -> Array:  # (J,) bool
         """By MaxPower, along every budget that is time of this machine; the cheapest always."""
-        power, allowed_J = self.controller.power, np.ones(len(self._cost_J), bool)
-        for name, cost_J in zip(self._names, self._cost_RJ, strict=True):
+        power, cost_RJ = self.controller.power, self._cost_RJ
+        allowed_J = np.ones(cost_RJ.shape[1], bool)
+        for name, cost_J in zip(self._names, cost_RJ, strict=True):
             if name in resources.MEASURED:
-                most = cost_J[0] + power * (float(cost_J.max()) - cost_J[0])
-                allowed_J &= cost_J <= most + 1e-9
-        allowed_J[0] = True
+                least, most = float(cost_J.min()), float(cost_J.max())
+                allowed_J &= cost_J <= least + power * (most - least) + 1e-9
+        allowed_J[cost_RJ[0].argmin()] = True
         return allowed_J
+
+    def _costs(self, model: Model) -> Array:  # (R, J)
+        """What plans take, in passes of as many requests as share one now."""
+        measured_R1 = np.array([[name in resources.MEASURED] for name in self._names])
+        part_RJ = np.where(measured_R1, model.actions.together(self._alone), 1.0)
+        return resources.costs(model.actions, self._names) * part_RJ
 
     @property
     def _corrections(self) -> Array:  # (R,)
@@ -281,11 +293,11 @@ class Dcaf:
         measured_R = np.array([name in resources.MEASURED for name in self._names])
         return np.where(measured_R, self._correction, 1.0)
 
-    def _refresh(self, time_ms: int) -> None:
+    def _refresh(self, model: Model, time_ms: int) -> None:
         now_s = self._clock()
         if 0 <= now_s - self._solved_s < self.config.refresh_s:
             return
-        self._solved_s = now_s
+        self._solved_s, self._cost_RJ = now_s, self._costs(model)
         held_R = None if self._folder is None else held_prices(self._folder, self._names)
         self.held = held_R is not None
         share = budget_share(self.config.budget_by_day, time_ms)
@@ -297,3 +309,8 @@ class Dcaf:
             return
         aim_R = self._budget_R / self._corrections
         self.price_R = self._window.prices(self._cost_RJ, aim_R, self._allowed(), self.price_R)
+
+
+def _weight(size: int) -> float:
+    """Of so many requests in running means, as if each had come alone."""
+    return 1 - (1 - SMOOTH) ** size
