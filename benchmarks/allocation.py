@@ -2,7 +2,7 @@
 
     python -m benchmarks.allocation [--run runs/complete_journey] [--requests 8000] [--seeds 3]
                                     [--formula "p_buy * price"] [--profile 15] [--widen 2]
-                                    [--new-to-user 0] [--world runs/world_cascade]
+                                    [--new-to-user 0] [--together 1] [--world runs/world_cascade]
 
 Profiles the plans on this machine, replays the requests of the validation and test periods under
 all of them, fits the estimators on all but the second half of the test period and judges on that. A
@@ -12,8 +12,11 @@ their part of the way, with ``equal_share``, how much of the value of the best p
 allocation keeps there. ``foreseen`` is the correlation of what the best plan was expected to bring
 more than the cheapest with what it brought, ``blind`` what ``dcaf`` gains at the reference without
 knowing users' pasts, ``fewer`` with the last quarter of the earlier requests alone.
-``real`` is the value of what was really taken. The synthetic pool is that of methods/dcaf.md at
-noise .3. With ``--new-to-user`` a share of the requests wants nothing that its user ever took.
+``real`` is the value of what was really taken, ``by_kind`` how much more than equal allocation two
+plans bring, one for requests that leave something out and one for the others, at its best in
+hindsight. ``--together`` has costs of passes of so many requests, as under load. The synthetic pool
+is that of methods/dcaf.md at noise .3. With ``--new-to-user`` a share of the requests wants nothing
+that its user ever took.
 ``world_cascade`` is the same as all else of a run trained on the simulated world
 (`headrace demo examples/world_cascade.toml`). Progress is told line by line; the last line is JSON.
 """
@@ -35,18 +38,29 @@ from numpy.typing import NDArray
 from benchmarks import _common
 from headrace.allocation.actions import Actions, grid, whole
 from headrace.allocation.compare import Curve, Pool, headline
+from headrace.allocation.features import EXCLUDED
 from headrace.allocation.gains import KINDS, Gains
 from headrace.allocation.logged import Logged
-from headrace.allocation.past import so_far
+from headrace.allocation.past import askers, so_far
 from headrace.allocation.pruning import worth_having
 from headrace.errors import HeadraceError
 from headrace.evaluation import replay
 from headrace.evaluation.allocate import TIMED, Opened, described
+from headrace.ops.concave import concave
 from headrace.pipeline.learning import some
 from headrace.run import Run
 
 Array = NDArray[Any]
-SHARES = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the way from the cheapest plan to the configured
+SHARES = (
+    0.05,
+    0.1,
+    0.15,
+    0.2,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+)  # of the way from the cheapest plan to the configured
 REFERENCE = 0.25
 JUDGED = 400  # requests of the validation period that say which plans are dominated
 
@@ -60,6 +74,7 @@ class Given:
     profile: int
     formula: str
     new_share: float
+    together: int
     widen: float
 
 
@@ -81,6 +96,7 @@ def profiled(opened: Opened, given: Given) -> tuple[Actions, dict[str, float]]:
         plans = grid(quota, ms, opened.options, given.widen)
         timed = some(rows, given.profile, 2)
         every = replay.profile(cascade, samples, timed, plans, new_share=given.new_share)
+        every = every if given.together == 1 else every.under(given.together)
     with told("which plans are dominated"):
         describe = opened.describer("")
         tried = some(rows, JUDGED, 3)
@@ -101,10 +117,12 @@ def judged(
     reference = budgets[REFERENCE]
     figures = headline(pool, curves, reference)
     best = float(pool.gain_NJ.mean(axis=0).max())
+    late = logged.take(np.arange(len(logged) - len(pool), len(logged)))
     figures["by_budget"] = {
         f"{share}": {
             "ms": budget,
             "equal_share": float(np.interp(budget, *pool.equal())) / best,
+            "by_kind": _by_kind(pool, late.feature_NF[:, EXCLUDED] > 0, budget),
             **headline(pool, curves, budget),
         }
         for share, budget in budgets.items()
@@ -128,6 +146,24 @@ def judged(
 
 def _known(curves: Mapping[str, Curve]) -> dict[str, Curve]:
     return {name: curves[name] for name in ("oracle", "random")}
+
+
+def _by_kind(pool: Pool, new_N: Array, budget: float) -> float:
+    """What the best mixture of plans for either kind of request gains over equal allocation."""
+    cost = gain = 0.0
+    steps: list[tuple[float, float, float]] = []  # slope, cost, gain
+    for kind_N in (new_N, ~new_N):
+        if not kind_N.any():
+            continue
+        part = float(kind_N.mean())
+        cost_J = part * pool.cost_J
+        gain_J = part * concave(pool.gain_NJ[kind_N].mean(axis=0)[None], pool.cost_J)[0]
+        cost, gain = cost + float(cost_J[0]), gain + float(gain_J[0])
+        more_J, bring_J = np.diff(cost_J), np.diff(gain_J)
+        steps += zip((-bring_J / more_J).tolist(), more_J.tolist(), bring_J.tolist(), strict=True)
+    _, more, bring = zip(*sorted(steps), strict=True)
+    line = np.cumsum([cost, *more]), np.cumsum([gain, *bring])
+    return float(np.interp(budget, *line)) / float(np.interp(budget, *pool.equal())) - 1
 
 
 def _foreseen(pool: Pool) -> float:
@@ -165,7 +201,8 @@ def synthetic(seed: int, noise: float = 0.3, size: int = 10_000) -> Pool:
 def estimator_us(actions: Actions, logged: Logged) -> dict[str, float]:
     """What one request's estimate takes, with the plans' own costs beside it in the result."""
     out: dict[str, float] = {}
-    logged = logged.knowing(so_far(logged.user_N, logged.gain_NJ))
+    asker_N = askers(logged.user_N, logged.feature_NF)
+    logged = logged.knowing(so_far(asker_N, logged.gain_NJ))
     for name in KINDS:
         x_JNF, group_N = [logged.feature_NF] * len(actions), np.arange(len(logged))
         model, _ = Gains.fit(name, x_JNF, logged.gain_NJ, group_N)
@@ -232,10 +269,17 @@ def main() -> None:
     options.add_argument("--profile", type=int, default=15, help="requests timed under every plan")
     options.add_argument("--formula", default="p_buy * price", help="value of an item")
     options.add_argument("--new-to-user", type=float, default=0.0, help="share of requests")
+    options.add_argument("--together", type=int, default=1, help="requests of a pass")
     options.add_argument("--widen", type=float, default=2.0, help="times the configured quota")
     asked = options.parse_args()
     given = Given(
-        asked.requests, asked.seeds, asked.profile, asked.formula, asked.new_to_user, asked.widen
+        asked.requests,
+        asked.seeds,
+        asked.profile,
+        asked.formula,
+        asked.new_to_user,
+        asked.together,
+        asked.widen,
     )
     try:
         figures = replayed(asked.run, given)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headrace.allocation.actions import Actions
 from headrace.allocation.compare import Pool
-from headrace.allocation.past import Past, so_far
+from headrace.allocation.past import Past, askers, so_far
 from tests.allocation.planted import COST, PLANS, logged
 
 LISTS = st.lists(st.tuples(st.integers(0, 4), st.floats(-5, 5)), min_size=1, max_size=30)
@@ -39,6 +39,14 @@ def test_of_strangers_nothing_is_told():
     past = Past.of(np.array([3, 7, 3]), gains([1.0, 2.0, 4.0]))
     told_BJ = past(np.array([0, 3, 5, 9]))
     assert told_BJ[[0, 2, 3]].tolist() == np.zeros((3, 3)).tolist() and told_BJ[1].any()
+
+
+def test_what_is_new_to_a_user_is_asked_for_by_another():
+    excluded = np.array([0.0, 3.0, 0.0, 1.0])
+    asker_N = askers(np.array([5, 5, 6, 5]), np.stack([np.arange(4.0), excluded], axis=1))
+    told_NJ = so_far(asker_N, gains([1.0, 9.0, 4.0, 2.0]))
+    assert told_NJ[:3].tolist() == np.zeros((3, 3)).tolist() and told_NJ[3, 1] != 0
+    assert len(set(asker_N.tolist())) == 3 and asker_N[1] == asker_N[3]
 
 
 def test_it_foretells_what_users_keep():

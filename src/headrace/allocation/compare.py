@@ -20,7 +20,7 @@ from .actions import Actions
 from .gains import Estimator, Gains
 from .logged import Logged
 from .model import after_features
-from .past import Past, so_far
+from .past import Past, askers, so_far
 from .window import Window
 
 Array = NDArray[Any]
@@ -62,8 +62,9 @@ class Pool:
         """Fit on the first ``share`` of the requests, in order of time; judge on the rest."""
         cut = int(len(logged) * share)
         early, late = logged.take(np.arange(cut)), logged.take(np.arange(cut, len(logged)))
-        late = late.knowing(Past.of(early.user_N, early.gain_NJ)(late.user_N))
-        early = early.knowing(so_far(early.user_N, early.gain_NJ))
+        early_M, late_N = (askers(part.user_N, part.feature_NF) for part in (early, late))
+        late = late.knowing(Past.of(early_M, early.gain_NJ)(late_N))
+        early = early.knowing(so_far(early_M, early.gain_NJ))
         family_J = actions.family
         _, group_M = np.unique(early.user_N, return_inverse=True)
         x_JMF = [early.feature_NF] * len(actions)

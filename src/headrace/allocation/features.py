@@ -15,6 +15,7 @@ from ..ops import habits
 
 Array = NDArray[Any]
 HOUR_MS = 3_600_000
+EXCLUDED = -1  # the column of how many items a request leaves out
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from .actions import Actions
 from .features import Describer
 from .gains import Estimator, Gains
 from .logged import Logged, statistics
-from .past import Past, so_far
+from .past import Past, askers, so_far
 
 Array = NDArray[Any]
 FOLDER, ACTIONS, MODEL, REPLAY = "allocation", "actions.json", "model", "replay.npz"
@@ -52,8 +52,9 @@ class Model:
             raise DataError("replay: no requests; replay on a longer period")
         if not np.isfinite(logged.gain_NJ).all():
             raise DataError("replay: gains that are not finite; look at the value formula")
-        past = Past.of(logged.user_N, logged.gain_NJ)
-        logged = logged.knowing(so_far(logged.user_N, logged.gain_NJ))
+        asker_N = askers(logged.user_N, logged.feature_NF)
+        past = Past.of(asker_N, logged.gain_NJ)
+        logged = logged.knowing(so_far(asker_N, logged.gain_NJ))
         size = len(actions)
         _, group_N = np.unique(logged.user_N, return_inverse=True)
         before, pool_NJ = Gains.fit(estimator, [logged.feature_NF] * size, logged.gain_NJ, group_N)
@@ -68,7 +69,7 @@ class Model:
 
     def known(self, x_BF: Array, user_B: Array) -> Array:  # (B, F + J)
         """All that is known beforehand, of features and who asks."""
-        return np.concatenate([x_BF, self.past(user_B)], axis=1)
+        return np.concatenate([x_BF, self.past(askers(user_B, x_BF))], axis=1)
 
     def expect(self, requests: Requests) -> tuple[Array, Array]:
         """Features ``(B, F)`` of requests and estimated gains ``(B, J)``."""
@@ -141,7 +142,7 @@ class Model:
                 describe,
                 before,
                 after,
-                Past(parts["past.user"], parts["past.over"]),
+                Past(parts["past.asker"], parts["past.over"]),
                 parts["pool"],
                 told["estimator"],
                 told["version"],

@@ -1,8 +1,10 @@
 """What more computation brought earlier requests of a user, beside what is usual.
 
-N requests in order of time, J actions, U users. Who buys much at once, or what no short list holds,
-does so again: of all that is known before the work this foretells most. A mean over n requests is
-drawn to the usual by one more, so that of strangers nothing is said.
+N requests in order of time, J actions, U askers. Who buys much at once, or what no short list
+holds, does so again: of all that is known before the work this foretells most. A mean over n
+requests is drawn to the usual by one more, so that of strangers nothing is said. Who wants nothing
+that they had is another asker than the same user at other times: what brings one much brings the
+other nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .features import EXCLUDED
 from .gains import against_best
 
 Array = NDArray[Any]
@@ -20,36 +23,41 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Past:
-    """By user, from a replay; it stays as it is until the next one."""
+    """By asker, from a replay; it stays as it is until the next one."""
 
-    user_U: Array  # rising
+    asker_U: Array  # rising
     over_UJ: Array  # against the best action for all, of which the level; beyond the mean of all
 
     @classmethod
-    def of(cls, user_N: Array, gain_NJ: Array) -> Past:
+    def of(cls, asker_N: Array, gain_NJ: Array) -> Past:
         """All that a replay said."""
-        user_U, at_N, count_U = np.unique(user_N, return_inverse=True, return_counts=True)
-        sum_UJ = np.zeros((len(user_U), gain_NJ.shape[1]))
+        asker_U, at_N, count_U = np.unique(asker_N, return_inverse=True, return_counts=True)
+        sum_UJ = np.zeros((len(asker_U), gain_NJ.shape[1]))
         np.add.at(sum_UJ, at_N, _over(gain_NJ))
-        return cls(user_U, sum_UJ / (count_U[:, None] + 1))
+        return cls(asker_U, sum_UJ / (count_U[:, None] + 1))
 
-    def __call__(self, user_B: Array) -> Array:  # (B, J), 0 of users it does not know
-        at_B = np.searchsorted(self.user_U, user_B).clip(max=len(self.user_U) - 1)
-        return np.where((self.user_U[at_B] == user_B)[:, None], self.over_UJ[at_B], 0.0)
+    def __call__(self, asker_B: Array) -> Array:  # (B, J), 0 of those it does not know
+        at_B = np.searchsorted(self.asker_U, asker_B).clip(max=len(self.asker_U) - 1)
+        return np.where((self.asker_U[at_B] == asker_B)[:, None], self.over_UJ[at_B], 0.0)
 
     def arrays(self) -> dict[str, Array]:
         """Everything needed to restore it."""
-        return {"user": self.user_U, "over": self.over_UJ}
+        return {"asker": self.asker_U, "over": self.over_UJ}
 
 
-def so_far(user_N: Array, gain_NJ: Array) -> Array:  # (N, J)
-    """What was known of each request's user before it; what the request itself gained is not."""
-    order = np.argsort(user_N, kind="stable")
-    user, over = user_N[order], _over(gain_NJ)[order]
-    first = np.flatnonzero(np.append(True, user[1:] != user[:-1]))
-    start = np.repeat(first, np.diff(np.append(first, len(user))))
+def askers(user_N: Array, feature_NF: Array) -> Array:  # (N,)
+    """Who asks, and whether for what is new to them; ``feature_NF`` as described."""
+    return 2 * user_N + (feature_NF[:, EXCLUDED] > 0)
+
+
+def so_far(asker_N: Array, gain_NJ: Array) -> Array:  # (N, J)
+    """What was known of each request's asker before it; what the request itself gained is not."""
+    order = np.argsort(asker_N, kind="stable")
+    asker, over = asker_N[order], _over(gain_NJ)[order]
+    first = np.flatnonzero(np.append(True, asker[1:] != asker[:-1]))
+    start = np.repeat(first, np.diff(np.append(first, len(asker))))
     before = np.cumsum(over, axis=0) - over
-    count = np.arange(len(user)) - start
+    count = np.arange(len(asker)) - start
     out_NJ = np.empty_like(over)
     out_NJ[order] = (before - before[start]) / (count[:, None] + 1)
     return out_NJ

@@ -43,9 +43,12 @@ def profile(
     actions = work.profile(
         opened, Steps(console), requests, quota, new_share=new_to_user, widen=widen
     )
-    for wide, wall, cpu in zip(actions.quotas, actions.cost_ms, actions.cpu_ms, strict=True):
+    busy_ms = actions.cpu_ms * actions.together(1 / work.TOGETHER)
+    costs = zip(actions.quotas, actions.cpu_ms, busy_ms, actions.cost_ms, strict=True)
+    for wide, cpu, busy, wall in costs:
         on = [name for name in opened.cascade.channels if wide[name]]
-        told = f"{cpu:7.2f} ms CPU {wall:7.2f} ms  {work.described(wide)}  {' '.join(on)}"
+        told = f"{cpu:7.2f} ms CPU ({busy:5.2f} under load) {wall:7.2f} ms"
+        told = f"{told}  {work.described(wide)}  {' '.join(on)}"
         console.print(told, highlight=False, soft_wrap=True)
     console.print(f"{opened.folder}: {len(actions)} plans", highlight=False, soft_wrap=True)
 

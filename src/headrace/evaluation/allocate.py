@@ -32,6 +32,7 @@ from ..value import Value
 from . import replay as replaying
 from .allocation_page import write_page
 from .realised import Learnt, learn
+from .replay import TOGETHER
 
 TIMED = 10  # requests that tell channels' times
 JUDGED = 200  # requests that tell which plans are dominated
@@ -119,7 +120,7 @@ def profile(
             logged = replaying.replay(
                 cascade, samples, judged, actions, describe, new_share=new_share
             )
-    busy_ms = actions.cpu_ms * actions.together(1 / replaying.TOGETHER)  # choosing matters then
+    busy_ms = actions.cpu_ms * actions.together(1 / TOGETHER)  # choosing matters then
     actions = actions.take(np.sort(worth_having(busy_ms, logged.gain_NJ)))
     actions.write(opened.folder / kept.ACTIONS)
     return actions
