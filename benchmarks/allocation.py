@@ -252,6 +252,7 @@ def replayed(run: Path, given: Given) -> dict[str, Any]:
         "reference_ms": round(budgets[REFERENCE], 3),
         "plans": [described(quota) for quota in actions.quotas],
         "plans_ms": [round(float(ms), 3) for ms in actions.cpu_ms],
+        "shared": [round(float(part), 3) for part in actions.shared],
         "equal_gain": [round(float(g), 4) for g in logged.gain_NJ.mean(axis=0)],
         "configured": {name: round(value, 4) for name, value in configured.items()},
         "estimator_us": {n: round(us, 1) for n, us in estimator_us(actions, logged).items()},
