@@ -16,6 +16,8 @@ def test_dominated_plans_go():
     assert kept.tolist() == [1, 3, 0]
     near = pareto([2.4, 2.6, 1.0, 5.0], [0.5, 2.8, 0.4, 3.0])
     assert near.tolist() == [2, 1, 3]  # 2.4 saves little and loses most
+    floor = pareto([0.17, 0.25, 1.0], [0.5, 3.0, 3.2])
+    assert floor.tolist() == [1, 2]  # a third of the cost for five sixths of the gain
     assert pareto([1.0], [1.0]).tolist() == [0]
     many = pareto(np.arange(1, 100.0), np.sqrt(np.arange(1, 100.0)), most=8)
     assert len(many) == 8 and many[0] == 0 and many[-1] == 98

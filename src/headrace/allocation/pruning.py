@@ -15,7 +15,7 @@ from ..ops.concave import concave
 
 Array = NDArray[Any]
 MOST = 16  # actions to choose from: of two that are nearly alike chance picks the dearer
-NEAR = 1.25  # a plan within this factor of another is no real saving
+LOSES = 2.0  # times the part of the best buy's cost that it saves, of its gain, a cheaper plan may
 PRICES = 24  # at which plans are tried
 BEYOND = 4.0  # times the steepest and the least of what more computation brings on average
 
@@ -64,9 +64,10 @@ def _prices(cost_J: Array, gain_J: Array) -> Array:  # (L,)
 def pareto(cost_J: ArrayLike, gain_J: ArrayLike, most: int = MOST) -> Array:
     """Which actions to keep, cheapest first: none for which another gains more at no more cost.
 
-    The best always stays, and the cheapest, but where little more buys the most gain for its
-    cost: then whoever cannot afford that does better to refuse some requests than to serve all
-    with less. Of more than ``most``, those go that are nearest to the line between their
+    The best always stays, and the cheapest, but where little more buys much more: what is cheaper
+    than the plan of most gain for its cost may lose at most twice the part of its gain that it
+    saves of its cost. Whoever cannot afford that plan does better to refuse some requests than to
+    serve all with so much less. Of more than ``most``, those go that are nearest to the line between their
     neighbours. Raises DataError on gains that are not finite, of which none would be the best.
     """
     cost, gain = np.asarray(cost_J, np.float64), np.asarray(gain_J, np.float64)
@@ -75,8 +76,11 @@ def pareto(cost_J: ArrayLike, gain_J: ArrayLike, most: int = MOST) -> Array:
     order = np.lexsort((-gain, cost))
     best = np.maximum.accumulate(gain[order])
     kept: list[int] = order[np.concatenate([[True], best[1:] > best[:-1]])].tolist()
-    best_buy = max(kept, key=lambda j: gain[j] / max(float(cost[j]), 1e-12))
-    kept = [j for j in kept if cost[j] >= cost[best_buy] or NEAR * cost[j] < cost[best_buy]]
+    buy = max(kept, key=lambda j: gain[j] / max(float(cost[j]), 1e-12))
+    most_lost_J = LOSES * abs(gain[buy]) * (1 - cost / max(float(cost[buy]), 1e-12))
+    kept = [
+        j for j in kept if j == buy or cost[j] > cost[buy] or gain[buy] - gain[j] <= most_lost_J[j]
+    ]
     while len(kept) > max(most, 2):
         bulge = [
             gain[b] - np.interp(cost[b], [cost[a], cost[c]], [gain[a], gain[c]])
