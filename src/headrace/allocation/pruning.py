@@ -67,8 +67,9 @@ def pareto(cost_J: ArrayLike, gain_J: ArrayLike, most: int = MOST) -> Array:
     The best always stays, and the cheapest, but where little more buys much more: what is cheaper
     than the plan of most gain for its cost may lose at most twice the part of its gain that it
     saves of its cost. Whoever cannot afford that plan does better to refuse some requests than to
-    serve all with so much less. Of more than ``most``, those go that are nearest to the line between their
-    neighbours. Raises DataError on gains that are not finite, of which none would be the best.
+    serve all with so much less. Of more than ``most``, those go that are nearest to the line
+    between their neighbours. Raises DataError on gains that are not finite, of which none would be
+    the best.
     """
     cost, gain = np.asarray(cost_J, np.float64), np.asarray(gain_J, np.float64)
     if not np.isfinite(gain).all():
@@ -78,9 +79,7 @@ def pareto(cost_J: ArrayLike, gain_J: ArrayLike, most: int = MOST) -> Array:
     kept: list[int] = order[np.concatenate([[True], best[1:] > best[:-1]])].tolist()
     buy = max(kept, key=lambda j: gain[j] / max(float(cost[j]), 1e-12))
     most_lost_J = LOSES * abs(gain[buy]) * (1 - cost / max(float(cost[buy]), 1e-12))
-    kept = [
-        j for j in kept if j == buy or cost[j] > cost[buy] or gain[buy] - gain[j] <= most_lost_J[j]
-    ]
+    kept = [j for j in kept if cost[j] > cost[buy] or gain[buy] - gain[j] <= most_lost_J[j]]
     while len(kept) > max(most, 2):
         bulge = [
             gain[b] - np.interp(cost[b], [cost[a], cost[c]], [gain[a], gain[c]])
