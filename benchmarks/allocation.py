@@ -5,18 +5,19 @@
                                     [--new-to-user 0] [--together 1] [--world runs/world_cascade]
 
 Profiles the plans on this machine, replays the requests of the validation and test periods under
-all of them, fits the estimators on all but the second half of the test period and judges on that. A
-seed is another sample of requests. Headlines are against equal allocation at ``reference_ms``, a
-quarter of the way from the cheapest plan to the configured one; ``by_budget`` has other budgets, by
-their part of the way, with ``equal_share``, how much of the value of the best plan for all equal
-allocation keeps there. ``foreseen`` is the correlation of what the best plan was expected to bring
-more than the cheapest with what it brought, ``blind`` what ``dcaf`` gains at the reference without
-knowing users' pasts, ``fewer`` with the last quarter of the earlier requests alone.
-``real`` is the value of what was really taken, ``by_kind`` how much more than equal allocation two
-plans bring, one for requests that leave something out and one for the others, at its best in
-hindsight. ``--together`` has costs of passes of so many requests, as under load. The synthetic pool
-is that of methods/dcaf.md at noise .3. With ``--new-to-user`` a share of the requests wants nothing
-that its user ever took.
+all that are worth having, fits the estimators on all but the second half of the test period and
+judges on that. A seed is another sample of requests. Equal allocation is one plan for all, or the
+mixture of two, that is the best in hindsight, out of those of the policies (``policies_have``) and
+those that are best for all requests alike. Headlines are against it at ``reference_ms``, a quarter
+of the way from the cheapest plan to the configured one; ``by_budget`` has other budgets, by their
+part of the way, with ``equal_share``, how much of the value of the best plan for all equal
+allocation keeps there, and ``by_kind``, how much more than it two plans bring, one for requests
+that leave something out and one for the others. ``foreseen`` is the correlation of what the best
+plan was expected to bring more than the cheapest with what it brought, ``blind`` what ``dcaf``
+gains at the reference without knowing users' pasts, ``fewer`` with the last quarter of the earlier
+requests alone, ``real`` the value of what was really taken. With ``--new-to-user`` a share of the
+requests wants nothing that its user ever took; ``--together`` has costs of passes of so many
+requests, as under load. The synthetic pool is that of methods/dcaf.md at noise .3.
 ``world_cascade`` is the same as all else of a run trained on the simulated world
 (`headrace demo examples/world_cascade.toml`). Progress is told line by line; the last line is JSON.
 """
@@ -42,7 +43,7 @@ from headrace.allocation.features import EXCLUDED
 from headrace.allocation.gains import KINDS, Gains
 from headrace.allocation.logged import Logged
 from headrace.allocation.past import askers, so_far
-from headrace.allocation.pruning import worth_having
+from headrace.allocation.pruning import pareto, worth_having
 from headrace.errors import HeadraceError
 from headrace.evaluation import replay
 from headrace.evaluation.allocate import TIMED, Opened, described
@@ -86,8 +87,8 @@ def told(what: str):
     print(f"{what}: {time.perf_counter() - begun:.1f} s", flush=True)
 
 
-def profiled(opened: Opened, given: Given) -> tuple[Actions, dict[str, float]]:
-    """Plans that are worth having, and what the configured one costs and brings."""
+def profiled(opened: Opened, given: Given) -> tuple[Actions, Array, dict[str, float]]:
+    """Plans worth having, which of them policies have, and what the configured one costs, brings."""
     samples, cascade = opened.samples, opened.cascade
     quota = dict(opened.run.app.allocation.quota)
     rows = samples.requests("valid")
@@ -104,26 +105,33 @@ def profiled(opened: Opened, given: Given) -> tuple[Actions, dict[str, float]]:
     gain_J = logged.gain_NJ.mean(axis=0)
     at = every.index(whole(quota, opened.options))
     configured = {"cpu_ms": float(every.cpu_ms[at]), "gain": float(gain_J[at])}
-    return every.take(worth_having(every.cpu_ms, logged.gain_NJ)), configured
+    own = worth_having(every.cpu_ms, logged.gain_NJ)
+    kept = np.union1d(own, pareto(every.cpu_ms, gain_J))  # in order, and so of cost
+    return every.take(kept), np.flatnonzero(np.isin(kept, own)), configured
 
 
 def judged(
-    actions: Actions, logged: Logged, budgets: Mapping[float, float], from_ms: float
+    every: Actions, own: Array, whole: Logged, budgets: Mapping[float, float], from_ms: float
 ) -> dict[str, Any]:
-    """All policies on one sample of requests; those from a time on judge."""
+    """All policies on one sample of requests; those from a time on judge.
+
+    Equal allocation has plans of its own besides.
+    """
+    actions, logged = _only(own, every, whole)
     share = float((logged.time_ms_N < from_ms).mean())
     pool = Pool.of(actions, logged, share)
     curves = pool.curves()
+    late = whole.take(np.arange(len(whole) - len(pool), len(whole)))
+    equal = every.cpu_ms, concave(late.gain_NJ.mean(axis=0)[None], every.cpu_ms)[0]
     reference = budgets[REFERENCE]
-    figures = headline(pool, curves, reference)
-    best = float(pool.gain_NJ.mean(axis=0).max())
-    late = logged.take(np.arange(len(logged) - len(pool), len(logged)))
+    figures = headline(pool, curves, reference, equal)
+    best = float(late.gain_NJ.mean(axis=0).max())
     figures["by_budget"] = {
         f"{share}": {
             "ms": budget,
-            "equal_share": float(np.interp(budget, *pool.equal())) / best,
-            "by_kind": _by_kind(pool, late.feature_NF[:, EXCLUDED] > 0, budget),
-            **headline(pool, curves, budget),
+            "equal_share": float(np.interp(budget, *equal)) / best,
+            "by_kind": _by_kind(every, late, budget) / float(np.interp(budget, *equal)) - 1,
+            **headline(pool, curves, budget, equal),
         }
         for share, budget in budgets.items()
     }
@@ -131,7 +139,7 @@ def judged(
     figures["overspend_p99"] = float(np.quantile(over, 0.99)) if len(over) else None
     line = Pool.of(actions, logged, share, "linear")
     figures["linear_gain_at_equal_cost"] = headline(
-        line, {"dcaf": line.curves()["dcaf"], **_known(curves)}, reference
+        line, {"dcaf": line.curves()["dcaf"], **_known(curves)}, reference, equal
     )["value_gain_at_equal_cost"]["dcaf"]
     figures["real"] = _real(pool, curves, reference)
     figures["foreseen"] = _foreseen(pool)
@@ -140,7 +148,7 @@ def judged(
     for name, part in (("blind", strangers), ("fewer", fewer)):
         told = Pool.of(actions, part, float((part.time_ms_N < from_ms).mean()))
         only = {"dcaf": [told.dcaf(budget) for budget in told.budgets()], **_known(curves)}
-        figures[name] = headline(told, only, reference)["value_gain_at_equal_cost"]["dcaf"]
+        figures[name] = headline(told, only, reference, equal)["value_gain_at_equal_cost"]["dcaf"]
     return figures
 
 
@@ -148,22 +156,29 @@ def _known(curves: Mapping[str, Curve]) -> dict[str, Curve]:
     return {name: curves[name] for name in ("oracle", "random")}
 
 
-def _by_kind(pool: Pool, new_N: Array, budget: float) -> float:
-    """What the best mixture of plans for either kind of request gains over equal allocation."""
+def _only(own: Array, every: Actions, logged: Logged) -> tuple[Actions, Logged]:
+    """Some of the actions, and what of a replay is theirs."""
+    family_G = np.array(list(dict.fromkeys(every.family[own].tolist())))
+    return every.take(own), logged.only(own, family_G)
+
+
+def _by_kind(actions: Actions, logged: Logged, budget: float) -> float:
+    """What the best mixture of plans for either kind of request brings: new to the user, or not."""
+    new_N = logged.feature_NF[:, EXCLUDED] > 0
     cost = gain = 0.0
     steps: list[tuple[float, float, float]] = []  # slope, cost, gain
     for kind_N in (new_N, ~new_N):
         if not kind_N.any():
             continue
         part = float(kind_N.mean())
-        cost_J = part * pool.cost_J
-        gain_J = part * concave(pool.gain_NJ[kind_N].mean(axis=0)[None], pool.cost_J)[0]
+        cost_J = part * actions.cpu_ms
+        mean_1J = logged.gain_NJ[kind_N].mean(axis=0)[None]
+        gain_J = part * concave(mean_1J, actions.cpu_ms)[0]
         cost, gain = cost + float(cost_J[0]), gain + float(gain_J[0])
         more_J, bring_J = np.diff(cost_J), np.diff(gain_J)
         steps += zip((-bring_J / more_J).tolist(), more_J.tolist(), bring_J.tolist(), strict=True)
     _, more, bring = zip(*sorted(steps), strict=True)
-    line = np.cumsum([cost, *more]), np.cumsum([gain, *bring])
-    return float(np.interp(budget, *line)) / float(np.interp(budget, *pool.equal())) - 1
+    return float(np.interp(budget, np.cumsum([cost, *more]), np.cumsum([gain, *bring])))
 
 
 def _foreseen(pool: Pool) -> float:
@@ -226,7 +241,7 @@ def replayed(run: Path, given: Given) -> dict[str, Any]:
     opened = Opened.of(Run.open(run), given.formula)
     found: list[dict[str, Any]] = []
     with torch.inference_mode():
-        actions, configured = profiled(opened, given)
+        actions, own, configured = profiled(opened, given)
         cheapest = float(actions.cpu_ms[0])
         budgets = {s: cheapest + s * (configured["cpu_ms"] - cheapest) for s in SHARES}
         describe = opened.describer(opened.history())
@@ -246,16 +261,19 @@ def replayed(run: Path, given: Given) -> dict[str, Any]:
     for seed in range(given.seeds):
         part = some(np.arange(len(logged)), given.requests, seed)
         with told(f"seed {seed}"):
-            found.append(judged(actions, logged.take(part), budgets, from_ms))
+            found.append(judged(actions, own, logged.take(part), budgets, from_ms))
     return {
         **mean(found),
         "reference_ms": round(budgets[REFERENCE], 3),
         "plans": [described(quota) for quota in actions.quotas],
+        "policies_have": own.tolist(),
         "plans_ms": [round(float(ms), 3) for ms in actions.cpu_ms],
         "shared": [round(float(part), 3) for part in actions.shared],
         "equal_gain": [round(float(g), 4) for g in logged.gain_NJ.mean(axis=0)],
         "configured": {name: round(value, 4) for name, value in configured.items()},
-        "estimator_us": {n: round(us, 1) for n, us in estimator_us(actions, logged).items()},
+        "estimator_us": {
+            n: round(us, 1) for n, us in estimator_us(*_only(own, actions, logged)).items()
+        },
         "requests": len(logged),
     }
 

@@ -186,12 +186,18 @@ def cost_at(curve: Curve, gain: float) -> float:
     return float(x[at - 1] + share * (x[at] - x[at - 1]))
 
 
-def headline(pool: Pool, curves: Mapping[str, Curve], cost: float) -> dict[str, Any]:
+def headline(
+    pool: Pool,
+    curves: Mapping[str, Curve],
+    cost: float,
+    line: tuple[Array, Array] | None = None,
+) -> dict[str, Any]:
     """Figures against equal allocation at a cost, as the papers give them.
 
-    Raises DataError where that is worth nothing.
+    ``line`` are costs and gains of equal allocation if it has other plans than the pool. Raises
+    DataError where that is worth nothing.
     """
-    equal = float(np.interp(cost, *pool.equal()))
+    equal = float(np.interp(cost, *(line or pool.equal())))
     if not equal > 0:
         raise DataError("replay: no slate is worth anything; look at [value] and at prices")
     judged = [name for name in curves if name != "random"]
