@@ -88,7 +88,7 @@ def told(what: str):
 
 
 def profiled(opened: Opened, given: Given) -> tuple[Actions, Array, dict[str, float]]:
-    """Plans worth having, which of them policies have, and what the configured one costs, brings."""
+    """Plans worth having, which policies have, and what the configured one costs and brings."""
     samples, cascade = opened.samples, opened.cascade
     quota = dict(opened.run.app.allocation.quota)
     rows = samples.requests("valid")
