@@ -37,7 +37,8 @@ def model():
 
 
 def made(model, clock=None, **settings):
-    settings = {"quota": QUOTA, "explore": 0.0, "log_decisions": False, **settings}
+    settings = {"pass_ms": 1e9, "explore": 0.0, "log_decisions": False, **settings}
+    settings = {"quota": QUOTA, **settings}
     allocator = Dcaf(Dcaf.Config(**settings), clock or Hand())
     allocator.take_up(model)
     return allocator
@@ -86,6 +87,27 @@ def test_what_passes_share_is_paid_once(model):
     assert state["cost_correction"] == pytest.approx(1, rel=0.02)  # profiled as it is
     spent = [took[allocator.plan(requests([w])).note["action"].item()] for w in worths(500, 1)]
     assert 2.2 < np.mean(spent) <= 3 * 1.05  # 100 requests/s: 3 ms each
+
+
+def test_a_pass_takes_no_longer_than_it_may(model):
+    """Ten at once, at a price of nothing: what a pass has time for goes to those worth most."""
+    sharing = Actions.of(PLANS, COST, COST, [0.5] * 4)
+    allocator = made(replace(model, actions=sharing), pass_ms=20.0)
+    took = COST * sharing.together(0.1)
+    asked = requests(np.arange(0, 100, 10))
+    action = allocator.plan(asked).note["action"].numpy()
+    assert 18 < took[action].sum() <= 20 and action[-1] > action[0]
+    assert allocator.plan(requests([0, 99])).note["action"].tolist() == [3, 3]
+    allocator.config = allocator.config.model_copy(update={"pass_ms": 1.0})
+    assert (allocator.plan(asked).note["action"] == 0).all()  # the cheapest is everyone's
+    assert allocator.plan(requests([50])).note["action"].tolist() == [3]  # nobody waits for it
+
+
+def test_a_second_look_keeps_to_the_time_of_a_pass(model):
+    allocator = made(model, pass_ms=20.0)
+    plan = allocator.plan(requests(np.arange(0, 100, 10)))
+    rich = allocator.revise(plan, Statistics(told([99] * 10)))
+    assert COST[rich.note["action"].numpy()].sum() <= 20
 
 
 def test_who_is_worth_more_gets_more(model):
