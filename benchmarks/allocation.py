@@ -176,7 +176,8 @@ def _by_kind(actions: Actions, logged: Logged, budget: float) -> float:
         gain_J = part * concave(mean_1J, actions.cpu_ms)[0]
         cost, gain = cost + float(cost_J[0]), gain + float(gain_J[0])
         more_J, bring_J = np.diff(cost_J), np.diff(gain_J)
-        steps += zip((-bring_J / more_J).tolist(), more_J.tolist(), bring_J.tolist(), strict=True)
+        slope_J = np.divide(bring_J, more_J, out=np.full_like(more_J, np.inf), where=more_J > 0)
+        steps += zip((-slope_J).tolist(), more_J.tolist(), bring_J.tolist(), strict=True)
     _, more, bring = zip(*sorted(steps), strict=True)
     return float(np.interp(budget, np.cumsum([cost, *more]), np.cumsum([gain, *bring])))
 
