@@ -52,16 +52,8 @@ from headrace.pipeline.learning import some
 from headrace.run import Run
 
 Array = NDArray[Any]
-SHARES = (
-    0.05,
-    0.1,
-    0.15,
-    0.2,
-    0.25,
-    0.5,
-    0.75,
-    1.0,
-)  # of the way from the cheapest plan to the configured
+# of the way from the cheapest plan to the configured one
+SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 0.75, 1.0)
 REFERENCE = 0.25
 JUDGED = 400  # requests of the validation period that say which plans are dominated
 

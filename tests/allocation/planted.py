@@ -7,7 +7,9 @@ from headrace.allocation.actions import Actions
 from headrace.allocation.features import Describer
 from headrace.allocation.logged import Logged, statistics
 from headrace.allocation.model import Model
-from headrace.data import Ragged, Requests
+from headrace.allocation.policies.dcaf import Dcaf
+from headrace.data import Candidates, Ragged, Requests
+from headrace.stages import Trace
 
 QUOTA = {"popular": 40, "tower": 40, "retrieval": 60, "preranking": 20, "reranking": 5}
 CHANNELS = ("popular", "tower")
@@ -65,3 +67,26 @@ def logged(size=3000):
 
 def fitted():
     return Model.fit(Actions.of(PLANS, COST, COST), Describer("", ("rank",)), logged())
+
+
+def made(model, clock=None, **settings):
+    settings = {"pass_ms": 1e9, "explore": 0.0, "log_decisions": False, **settings}
+    settings = {"quota": QUOTA, **settings}
+    allocator = Dcaf(Dcaf.Config(**settings), clock or Hand())
+    allocator.take_up(model)
+    return allocator
+
+
+def drive(allocator, clock, per_s, seconds, seed=1):
+    """Requests one at a time at an even pace; what each was planned to cost."""
+    spent = []
+    for worth in worths(int(per_s * seconds), seed):
+        clock.now += 1 / per_s
+        spent.append(COST[allocator.plan(requests([worth])).note["action"].item()])
+    return np.array(spent)
+
+
+def trace_of(plan, spent_us):
+    items = Ragged.of([torch.arange(2)] * len(plan.note["action"]))
+    slate = Candidates(items, scores={"value": torch.ones(len(items.values), 1)})
+    return Trace(plan, {"all": spent_us}, {}, {"reranking": slate})

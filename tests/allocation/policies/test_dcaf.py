@@ -14,43 +14,23 @@ from headrace.allocation.logged import Logged
 from headrace.allocation.model import Model
 from headrace.allocation.policies.dcaf import Dcaf
 from headrace.config import Config, Kinds, parse
-from headrace.data import Candidates, Ragged
+from headrace.data import Ragged
 from headrace.errors import ConfigError, DataError
-from headrace.stages import Statistics, Status, Trace
+from headrace.stages import Statistics, Status
 from tests.allocation.planted import (
     CHANNELS,
     COST,
     PLANS,
     QUOTA,
     Hand,
-    fitted,
+    drive,
     logged,
+    made,
     requests,
     told,
+    trace_of,
     worths,
 )
-
-
-@pytest.fixture(scope="module")
-def model():
-    return fitted()
-
-
-def made(model, clock=None, **settings):
-    settings = {"pass_ms": 1e9, "explore": 0.0, "log_decisions": False, **settings}
-    settings = {"quota": QUOTA, **settings}
-    allocator = Dcaf(Dcaf.Config(**settings), clock or Hand())
-    allocator.take_up(model)
-    return allocator
-
-
-def drive(allocator, clock, per_s, seconds, seed=1):
-    """Requests one at a time at an even pace; what each was planned to cost."""
-    spent = []
-    for worth in worths(int(per_s * seconds), seed):
-        clock.now += 1 / per_s
-        spent.append(COST[allocator.plan(requests([worth])).note["action"].item()])
-    return np.array(spent)
 
 
 def test_until_it_is_fitted_the_quota_serves():
@@ -172,12 +152,6 @@ def test_the_likelihood_is_that_of_the_last_decision(model):
     allocator.price = 0.0
     rich = allocator.revise(plan, Statistics(told([99] * 2000)))
     assert set(rich.note["propensity"].tolist()) == {1.0}
-
-
-def trace_of(plan, spent_us):
-    items = Ragged.of([torch.arange(2)] * len(plan.note["action"]))
-    slate = Candidates(items, scores={"value": torch.ones(len(items.values), 1)})
-    return Trace(plan, {"all": spent_us}, {}, {"reranking": slate})
 
 
 def test_costs_are_corrected_and_decisions_logged(model, tmp_path):
@@ -344,91 +318,3 @@ def test_a_group_counts_as_so_many_requests(model, size):
     assert state["requests_per_s"] == pytest.approx(40, rel=0.1)
     for name in ("cost_correction", "requests_per_s", "slate_value", "mix"):
         assert state[name] == pytest.approx(other[name], rel=1e-6), name
-
-
-def loaded(model, clock, **settings):
-    """An allocator after ten seconds of 120 requests a second, and what it planned them last."""
-    allocator = made(model, clock, **settings)
-    drive(allocator, clock, 120, 10)
-    action = allocator.plan(requests(worths(4000))).note["action"].numpy()
-    return allocator, action
-
-
-def test_the_budget_that_binds_decides(model):
-    ranked = np.array([5, 20, 20, 60])  # by the planted plans
-    free, _ = loaded(model, Hand(), budget_ms=9000, budgets={"ranked": 1e6})
-    assert free.state()["prices"] == {"cpu_ms": 0, "ranked": 0}
-    items, action = loaded(model, Hand(), budget_ms=9000, budgets={"ranked": 120 * 30})
-    told = items.state()
-    assert told["prices"]["cpu_ms"] == 0 < told["prices"]["ranked"]
-    assert told["price"] == 0 and told["budgets"]["ranked"] == pytest.approx(30, rel=0.05)
-    assert 25 < ranked[action].mean() <= 30 * 1.05
-    cpu, action = loaded(model, Hand(), budget_ms=300, budgets={"ranked": 1e6, "calls": 1e6})
-    told = cpu.state()
-    assert told["prices"]["cpu_ms"] > 0 == told["prices"]["ranked"] == told["prices"]["calls"]
-    assert 2.2 < COST[action].mean() <= 2.5 * 1.05
-    one, same = loaded(model, Hand(), budget_ms=300)
-    assert one.price == pytest.approx(cpu.price) and (same == action).all()
-
-
-def test_what_each_resource_took_is_told(model):
-    allocator, _ = loaded(model, Hand(), budget_ms=9000, budgets={"ranked": 1e9, "calls": 1e9})
-    for _ in range(400):
-        plan = allocator.plan(requests([99]))
-        allocator.observe(trace_of(plan, 16_000))  # twice what the widest was profiled at
-    told = allocator.state()["spent"]
-    assert told["cpu_ms"] == pytest.approx(16, rel=0.02)  # corrected by what was really spent
-    assert told["ranked"] == pytest.approx(60, rel=0.01)  # counted
-    assert told["calls"] == pytest.approx(3, rel=0.01)  # two channels and the ranker
-
-
-def test_power_caps_every_budget_of_machine_time(model):
-    """The second plan is cheap by processor time and waits long."""
-    slow = replace(model, actions=Actions.of(PLANS, [1.0, 8.0, 2.0, 8.0], COST))
-    clock = Hand()
-    plain, waits = made(slow, clock), made(slow, clock, budgets={"wall_ms": 1e6})
-    for allocator in (plain, waits):
-        allocator.controller.power = 0.5
-    assert plain._allowed().tolist() == [True, True, True, False]
-    assert waits._allowed().tolist() == [True, False, True, False]
-
-
-def test_an_operator_can_hold_each_price(model, tmp_path):
-    model.write(tmp_path / "allocation")
-    clock, price = Hand(), tmp_path / "allocation" / "price.json"
-    settings = {"quota": QUOTA, "log_decisions": False, "explore": 0, "budgets": {"ranked": 1e9}}
-    allocator = Dcaf(Dcaf.Config(**settings), clock)
-    allocator.restore(tmp_path, CHANNELS)
-    price.write_text('{"price": {"ranked": 1e9}}')
-    clock.now += 2
-    assert allocator.plan(requests([99])).note["action"].tolist() == [0]
-    assert allocator.held and allocator.price_R.tolist() == [0, 1e9]
-    for wrong in ('{"price": {"rankd": 1}}', '{"price": {"ranked": -1}}', '{"price": {}}'):
-        price.write_text(wrong)
-        clock.now += 2
-        allocator.plan(requests([99]))
-        assert not allocator.held
-
-
-class Budgeted(Config):
-    allocation: Annotated[Any, Kinds("headrace.allocation.policies")]
-
-
-@pytest.mark.parametrize(
-    ("budgets", "message"),
-    [
-        ("wall_mss = 5", "did you mean 'wall_ms'?"),
-        ("cpu_ms = 5", "cpu_ms"),
-        ("ranked = 0", "greater than 0"),
-        ("ranked = -1", "greater than 0"),
-        ("ranked = inf", "finite"),
-        ('ranked = "many"', "number"),
-    ],
-)
-def test_a_budget_that_makes_no_sense_is_refused(budgets, message):
-    quota = "\n".join(f"{name} = {count}" for name, count in QUOTA.items())
-    text = f'[allocation]\nkind = "dcaf"\n[allocation.budgets]\n{budgets}\n'
-    with pytest.raises(ConfigError) as error:
-        parse(f"{text}[allocation.quota]\n{quota}\n", Budgeted, "shop.toml")
-    said = str(error.value)
-    assert message in said and "allocation.budgets" in said and "\n" not in said
