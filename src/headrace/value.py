@@ -186,7 +186,10 @@ def _apply(operation: Operation, arguments: list[Expression]) -> Expression:
     def evaluate(columns: Columns) -> Tensor:
         given = [argument(columns) for argument in arguments]
         result = operation(*given)
+        finite = result.isfinite()
+        if bool(finite.all()):
+            return result
         defined = reduce(torch.logical_and, (x.isfinite() for x in given))
-        return torch.where(defined & ~result.isfinite(), 0.0, result)
+        return torch.where(defined & ~finite, 0.0, result)
 
     return evaluate

@@ -69,10 +69,14 @@ class Actions:
         """
         return 1 - self.shared * (1 - alone)
 
+    def cpu_ms_in(self, size: int) -> Array:  # (J,)
+        """Processor time a request in passes of ``size``."""
+        return self.cpu_ms * self.together(1 / size)
+
     def under(self, size: int) -> Actions:
         """The same plans at what requests cost in passes of ``size``, cheapest first again."""
-        part_J = self.together(1 / size)
-        return Actions.of(self.quotas, self.cost_ms * part_J, self.cpu_ms * part_J)
+        wall_ms = self.cost_ms * self.together(1 / size)
+        return Actions.of(self.quotas, wall_ms, self.cpu_ms_in(size))
 
     def check(self, channels: Iterable[str], options: Collection[str] | None = OPTIONAL) -> None:
         """Verify that plans are of this cascade, which obeys ``options``. Raises ConfigError."""

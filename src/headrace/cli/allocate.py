@@ -43,7 +43,7 @@ def profile(
     actions = work.profile(
         opened, Steps(console), requests, quota, new_share=new_to_user, widen=widen
     )
-    busy_ms = actions.cpu_ms * actions.together(1 / work.TOGETHER)
+    busy_ms = actions.cpu_ms_in(work.TOGETHER)
     costs = zip(actions.quotas, actions.cpu_ms, busy_ms, actions.cost_ms, strict=True)
     for wide, cpu, busy, wall in costs:
         on = [name for name in opened.cascade.channels if wide[name]]

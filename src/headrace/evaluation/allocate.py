@@ -120,7 +120,7 @@ def profile(
             logged = replaying.replay(
                 cascade, samples, judged, actions, describe, new_share=new_share
             )
-    busy_ms = actions.cpu_ms * actions.together(1 / TOGETHER)  # choosing matters then
+    busy_ms = actions.cpu_ms_in(TOGETHER)  # choosing matters then
     actions = actions.take(np.sort(worth_having(busy_ms, logged.gain_NJ)))
     actions.write(opened.folder / kept.ACTIONS)
     return actions

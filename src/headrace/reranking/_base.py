@@ -52,10 +52,24 @@ class Ranked:
 
     position: Tensor  # (N,) int64: where each stands among the candidates
     item: Tensor  # (N,) int64
-    relevance: Array  # (N,) float64 in [0, 1]; NaN where the value is not a finite number
+    value: Ragged  # (N,) float64, B rows; -inf where it is not a finite number
     category: Array  # (N,) int64; every candidate of unknown category has one of its own
     offsets: Array  # (B + 1,) int64
     quota: Array  # (B,) int64
+
+    @property
+    def relevance(self) -> Array:  # (N,) float64 in [0, 1]; NaN where the value is not finite
+        """Values scaled to [0, 1] within each request; where all are equal they are 0."""
+        value_N, row_N = self.value.values, self.value.row
+        finite_N = value_N.isfinite()
+        ends_B = value_N.new_zeros(2, len(self.value))
+        low_B, high_B = (
+            ends_B[i].scatter_reduce(0, row_N[finite_N], value_N[finite_N], how, include_self=False)
+            for i, how in enumerate(("amin", "amax"))
+        )
+        span_B = (high_B - low_B).clamp(min=torch.finfo(torch.float64).tiny)
+        scaled_N = (value_N - low_B[row_N]) / span_B[row_N]
+        return scaled_N.masked_fill(~finite_N, torch.nan).numpy()
 
     def chosen(self, place_K: Array) -> Tensor:  # (K,) int64
         """From places in this order to positions among the candidates."""
@@ -67,19 +81,21 @@ def limit(setting: int | None) -> int:
     return slate.UNLIMITED if setting is None else setting
 
 
+def values(candidates: Candidates) -> Tensor:  # (N,) float64
+    """What candidates are ordered by; values that are no finite number become -inf."""
+    value_N = candidates.scores[VALUE][:, 0].detach().double()
+    return value_N.nan_to_num(nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
+
+
 def rank(candidates: Candidates, catalogue: Catalogue, quota_B: Tensor) -> Ranked:
     """Order candidates by value, ties as they came, values that are no finite number last."""
-    value_N = candidates.scores[VALUE][:, 0].detach().double()
-    broken_N = ~value_N.isfinite()
-    item_id = candidates.item_id
-    position_N = ragged.top(
-        value_N.masked_fill(broken_N, -torch.inf), item_id.offsets, item_id.lengths
-    )
+    value_N, item_id = values(candidates), candidates.item_id
+    position_N = ragged.top(value_N, item_id.offsets, item_id.lengths)
     item_N = item_id.values[position_N]
     return Ranked(
         position_N,
         item_N,
-        _relevance(item_id.with_values(value_N), broken_N)[position_N].numpy(),
+        item_id.with_values(value_N[position_N]),
         _categories(catalogue.category[item_N]).numpy(),
         item_id.offsets.contiguous().numpy(),  # a kernel is compiled for contiguous arrays
         quota_B.contiguous().numpy(),
@@ -96,21 +112,6 @@ def unit_vectors(vector_ID: Tensor | None, item_N: Tensor) -> Array:  # (N, D) f
     vector_ND = vector_ID[item_N].double()
     whole_N1 = vector_ND.isfinite().all(1, keepdim=True)
     return F.normalize(torch.where(whole_N1, vector_ND, 0.0), dim=1).contiguous().numpy()
-
-
-def _relevance(value: Ragged, broken_N: Tensor) -> Tensor:  # (N,) float64
-    """Scale the finite values of each row to [0, 1]; a row of equal ones is all 0."""
-    row_N = value.row
-    ends_B = value.values.new_zeros(2, len(value))
-    low_B, high_B = (
-        ends_B[i].scatter_reduce(
-            0, row_N[~broken_N], value.values[~broken_N], how, include_self=False
-        )
-        for i, how in enumerate(("amin", "amax"))
-    )
-    span_B = (high_B - low_B).clamp(min=torch.finfo(torch.float64).tiny)
-    scaled_N = (value.values - low_B[row_N]) / span_B[row_N]
-    return scaled_N.masked_fill(broken_N, torch.nan)
 
 
 def _categories(category_N: Tensor) -> Tensor:  # (N,) int64

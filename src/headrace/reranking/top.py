@@ -7,8 +7,8 @@ from typing import Literal, final
 from torch import Tensor
 
 from ..data import Candidates, Requests
-from ..ops import slate
-from ._base import Capped, Catalogue, limit, rank
+from ..ops import ragged, slate
+from ._base import Capped, Catalogue, rank, values
 
 
 @final
@@ -32,7 +32,9 @@ class Top:
     def select(self, requests: Requests, candidates: Candidates, quota_B: Tensor) -> Tensor:
         """Positions ``(K,)`` of each request's best, best first."""
         del requests
+        cap = self.config.max_per_category
+        if cap is None:
+            return ragged.top(values(candidates), candidates.item_id.offsets, quota_B)
         ranked = rank(candidates, self._catalogue, quota_B)
-        cap = limit(self.config.max_per_category)
         place_K = slate.first(ranked.category, ranked.offsets, ranked.quota, cap)
         return ranked.chosen(place_K)

@@ -69,9 +69,9 @@ class Cascade:
     @cached_property
     def options(self) -> tuple[str, ...]:
         """The optional keys of plans that make a difference here."""
-        efforts = (f"{EFFORT}{n}" for n, c in self.channels.items() if isinstance(c, Adjustable))
+        efforts = (f"{EFFORT}{name}" for name in self._adjustable)
         tiers = (f"{TIER}{name}" for name in self.tiers)
-        skip = (RERANKER,) if isinstance(self.reranker, Plainly) else ()
+        skip = (RERANKER,) if self._plainly else ()
         known = (PRERANKER,) if self.merge.is_fitted else ()
         return (*known, RANKING, *skip, *tiers, *efforts)
 
@@ -94,7 +94,7 @@ class Cascade:
         merged = watch("retrieval", lambda: self.merge.merge(found, plan.quota["retrieval"]))
         judged_B = plan.quota.get(PRERANKER, torch.ones(len(requests)))  # by the pre-ranker
         early = self._early if bool(judged_B.any()) else Made((), hits=False)
-        if isinstance(self.preranker, Narrowing):
+        if self._narrowing is not None:
             merged = watch("coarse", lambda: self.narrowed(requests, merged, judged_B))
         if early:
             merged = watch("features", lambda: early.make(self.builder, requests, merged, store))
@@ -106,8 +106,9 @@ class Cascade:
         if revise is not None:
             told = self.statistics(merged)
             plan = watch("revision", lambda: revise(plan, told))
+            by_B = self._ranked_by(plan)
         short = self.cut(merged, plan.quota["preranking"])
-        ranked = self._ranked(requests, short, self._ranked_by(plan), early, store, watch)
+        ranked = self._ranked(requests, short, by_B, early, store, watch)
         chosen = watch("reranking", lambda: self._select(requests, ranked, plan))
         after = {
             "retrieval": merged,
@@ -131,6 +132,20 @@ class Cascade:
             candidates = part.make(self.builder, requests, candidates, store)
         return candidates
 
+    # what parts can do is asked once: to ask it of a protocol takes longer than some of their work
+
+    @cached_property
+    def _adjustable(self) -> Mapping[str, Adjustable]:
+        return {name: c for name, c in self.channels.items() if isinstance(c, Adjustable)}
+
+    @cached_property
+    def _narrowing(self) -> Narrowing | None:
+        return self.preranker if isinstance(self.preranker, Narrowing) else None
+
+    @cached_property
+    def _plainly(self) -> Plainly | None:
+        return self.reranker if isinstance(self.reranker, Plainly) else None
+
     @cached_property
     def _early(self) -> Made:
         """Features made of what retrieval found; all others can wait for the cut.
@@ -147,14 +162,13 @@ class Cascade:
     def _retrieve(self, name: str, requests: Requests, plan: Plan) -> Candidates:
         quota_B = plan.quota[name]
         effort_B = plan.quota.get(f"{EFFORT}{name}")
-        rows = torch.nonzero(quota_B)[:, 0]  # where it is switched off it is not even asked
-        if not len(rows):
-            nothing = torch.zeros(0, dtype=torch.int64)
-            none = Ragged(nothing, torch.zeros(len(requests) + 1, dtype=torch.int64))
+        if not bool(quota_B.any()):  # where it is switched off it is not even asked
+            none = Ragged(quota_B[:0], quota_B.new_zeros(len(requests) + 1))
             return Candidates(none, scores={"score": torch.zeros(0, 1)})
-        if len(rows) == len(requests):
+        if bool(quota_B.all()):
             found = self.search(name, requests, quota_B, effort_B)
         else:
+            rows = torch.nonzero(quota_B)[:, 0]
             part_B = None if effort_B is None else effort_B[rows]
             some = self.search(name, requests.take(rows), quota_B[rows], part_B)
             length_B = torch.zeros_like(quota_B).index_copy(0, rows, some.item_id.lengths)
@@ -168,10 +182,10 @@ class Cascade:
         self, name: str, requests: Requests, quota_B: Tensor, effort_B: Tensor | None = None
     ) -> Candidates:
         """What one channel finds; ``effort_B`` is in per cent, all of it where none is told."""
-        channel = self.channels[name]
-        if effort_B is None or not isinstance(channel, Adjustable):
-            return channel.retrieve(requests, quota_B)
-        return channel.retrieve_at(requests, quota_B, effort_B.double().clamp(1, 100) / 100)
+        if effort_B is None or name not in self._adjustable:
+            return self.channels[name].retrieve(requests, quota_B)
+        effort_B = effort_B.double().clamp(1, 100) / 100
+        return self._adjustable[name].retrieve_at(requests, quota_B, effort_B)
 
     def _ranked_by(self, plan: Plan) -> Tensor:  # (B,) int64
         """Who ranks each request: 0 the ranker, n the n-th tier, -1 nobody.
@@ -191,7 +205,7 @@ class Cascade:
     def _rankers(self, by_B: Tensor) -> list[CascadeScorer]:
         """Those who rank at least one request."""
         every = [self.ranker, *(tier.ranker for tier in self.tiers.values())]
-        return [every[at] for at in by_B.unique().tolist() if at >= 0]
+        return [every[at] for at in sorted(set(by_B.tolist())) if at >= 0]
 
     def _ranked(
         self,
@@ -212,7 +226,7 @@ class Cascade:
             stage = RANKING if tier is None else f"{TIER}{tier}"
             return watch(stage, lambda: self.rank(asking, part, tier))
 
-        used = by_B.unique().tolist()
+        used = sorted(set(by_B.tolist()))
         if len(used) == 1 and used[0] >= 0:
             return rank(used[0], requests, short)
         out = self.unranked(short)
@@ -228,12 +242,12 @@ class Cascade:
     def _select(self, requests: Requests, ranked: Candidates, plan: Plan) -> Tensor:  # (K,)
         """Positions of the slates; of those that skip re-ranking the top of the ranker's order."""
         quota_B, wanted_B = plan.quota["reranking"], plan.quota.get(RERANKER)
-        if wanted_B is None or bool(wanted_B.all()) or not isinstance(self.reranker, Plainly):
+        if wanted_B is None or bool(wanted_B.all()) or self._plainly is None:
             return self.reranker.select(requests, ranked, quota_B)
         parts: list[Tensor] = []
         for selector, some_B in (
             (self.reranker, wanted_B > 0),
-            (self.reranker.plain(), wanted_B == 0),
+            (self._plainly.plain(), wanted_B == 0),
         ):
             rows = torch.nonzero(some_B)[:, 0]
             if len(rows):
@@ -250,8 +264,8 @@ class Cascade:
 
         Where ``judged_B`` is 0 the pre-ranker has no say.
         """
-        model = self.preranker
-        if not isinstance(model, Narrowing) or (judged_B is not None and not bool(judged_B.any())):
+        model = self._narrowing
+        if model is None or (judged_B is not None and not bool(judged_B.any())):
             return merged
         keep_B = torch.full((len(requests),), model.keep)
         if judged_B is not None:
