@@ -1,25 +1,27 @@
 """Compute allocation in replay: what each policy gets out of a budget.
 
-    python -m benchmarks.allocation [--run runs/complete_journey] [--requests 8000] [--seeds 3]
+    python -m benchmarks.allocation [--run runs/complete_journey ...] [--requests 10000]
                                     [--formula "p_buy * price"] [--profile 15] [--widen 2]
-                                    [--new-to-user 0] [--together 1] [--world runs/world_cascade]
+                                    [--new-to-user 0] [--together 1]
 
 Profiles the plans on this machine, replays the requests of the validation and test periods under
 all that are worth having, fits the estimators on all but the second half of the test period and
-judges on that. A seed is another sample of requests. Equal allocation is one plan for all, or the
-mixture of two, that is the best in hindsight, out of those of the policies (``policies_have``) and
-those that are best for all requests alike. Headlines are against it at ``reference_ms``, a quarter
-of the way from the cheapest plan to the configured one; ``by_budget`` has other budgets, by their
-part of the way, with ``equal_share``, how much of the value of the best plan for all equal
-allocation keeps there, and ``by_kind``, how much more than it two plans bring, one for requests
-that leave something out and one for the others. ``foreseen`` is the correlation of what the best
-plan was expected to bring more than the cheapest with what it brought, ``blind`` what ``dcaf``
-gains at the reference without knowing users' pasts, ``fewer`` with the last quarter of the earlier
-requests alone, ``real`` the value of what was really taken. With ``--new-to-user`` a share of the
-requests wants nothing that its user ever took; ``--together`` has costs of passes of so many
-requests, as under load. The synthetic pool is that of methods/dcaf.md at noise .3.
-``world_cascade`` is the same as all else of a run trained on the simulated world
-(`headrace demo examples/world_cascade.toml`). Progress is told line by line; the last line is JSON.
+judges on that. With several runs, trainings of the same configuration with other seeds, all is done
+for each, and figures are means; ``runs`` has each one's own. Equal allocation is one plan for all,
+or the mixture of two, that is the best in hindsight, out of those of the policies
+(``policies_have``) and those that are best for all requests alike. Headlines are against it at
+``reference_ms``, a quarter of the way from the cheapest plan to the configured one; ``by_budget``
+has other budgets, by their part of the way, with ``equal_share``, how much of the value of the best
+plan for all equal allocation keeps there, and ``by_kind``, how much more than it two plans bring,
+one for requests that leave something out and one for the others. ``whole_grid`` is the oracle's
+gain, by budget, where it and equal allocation may choose among all plans of the grid (on
+some of the requests). ``foreseen`` is the correlation of what the best plan was expected to bring
+more than the cheapest with what it brought, ``blind`` what ``dcaf`` gains at the reference without
+knowing users' pasts, ``fewer`` with the last quarter of the earlier requests alone, ``real`` the
+value of what was really taken. With ``--new-to-user`` a share of the requests wants nothing that
+its user ever took; ``--together`` has costs of passes of so many requests, as under load. ``world``
+is the synthetic pool of methods/dcaf.md at noise .3, three of them. Progress is told line by line;
+the last line is JSON.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import _common
+from headrace.allocation import solver
 from headrace.allocation.actions import Actions, grid, whole
 from headrace.allocation.compare import Curve, Pool, headline
 from headrace.allocation.features import EXCLUDED
@@ -55,7 +58,9 @@ Array = NDArray[Any]
 # of the way from the cheapest plan to the configured one
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 0.75, 1.0)
 REFERENCE = 0.25
-JUDGED = 400  # requests of the validation period that say which plans are dominated
+JUDGED = 400  # requests of the validation period that say which plans are dominated, and as many
+# later ones that say what the whole grid has
+SEEDS = 3  # of the synthetic pool
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,6 @@ class Given:
     """What is asked of a run."""
 
     requests: int
-    seeds: int
     profile: int
     formula: str
     new_share: float
@@ -79,8 +83,24 @@ def told(what: str):
     print(f"{what}: {time.perf_counter() - begun:.1f} s", flush=True)
 
 
-def profiled(opened: Opened, given: Given) -> tuple[Actions, Array, dict[str, float]]:
-    """Plans worth having, which policies have, and what the configured one costs and brings."""
+@dataclass(frozen=True)
+class Plans:
+    """What there is to choose from."""
+
+    grid: Actions
+    judged: Actions  # those that anybody has
+    own: Array  # of these, those that policies have
+    configured: dict[str, float]  # what the configured one costs and brings
+
+    @property
+    def budgets(self) -> dict[float, float]:
+        """By their part of the way from the cheapest plan to the configured one."""
+        cheapest = float(self.judged.cpu_ms[0])
+        return {s: cheapest + s * (self.configured["cpu_ms"] - cheapest) for s in SHARES}
+
+
+def profiled(opened: Opened, given: Given) -> Plans:
+    """Measure the plans of a grid and choose those worth having."""
     samples, cascade = opened.samples, opened.cascade
     quota = dict(opened.run.app.allocation.quota)
     rows = samples.requests("valid")
@@ -91,30 +111,36 @@ def profiled(opened: Opened, given: Given) -> tuple[Actions, Array, dict[str, fl
         every = replay.profile(cascade, samples, timed, plans, new_share=given.new_share)
         every = every if given.together == 1 else every.under(given.together)
     with told("which plans are dominated"):
-        describe = opened.describer("")
-        tried = some(rows, JUDGED, 3)
-        logged = replay.replay(cascade, samples, tried, every, describe, new_share=given.new_share)
+        logged = replayed_under(every, opened, some(rows, JUDGED, 3), given)
     gain_J = logged.gain_NJ.mean(axis=0)
     at = every.index(whole(quota, opened.options))
     configured = {"cpu_ms": float(every.cpu_ms[at]), "gain": float(gain_J[at])}
     own = worth_having(every.cpu_ms, logged.gain_NJ)
     kept = np.union1d(own, pareto(every.cpu_ms, gain_J))  # in order, and so of cost
-    return every.take(kept), np.flatnonzero(np.isin(kept, own)), configured
+    return Plans(every, every.take(kept), np.flatnonzero(np.isin(kept, own)), configured)
 
 
-def judged(
-    every: Actions, own: Array, whole: Logged, budgets: Mapping[float, float], from_ms: float
-) -> dict[str, Any]:
-    """All policies on one sample of requests; those from a time on judge.
+def replayed_under(actions: Actions, opened: Opened, rows: Array, given: Given) -> Logged:
+    """Requests under plans."""
+    describe = opened.describer(opened.history())
+    return replay.replay(
+        opened.cascade, opened.samples, rows, actions, describe, new_share=given.new_share
+    )
+
+
+def judged(plans: Plans, whole: Logged, from_ms: float) -> dict[str, Any]:
+    """All policies on the same requests; those from a time on judge.
 
     Equal allocation has plans of its own besides.
     """
-    actions, logged = _only(own, every, whole)
+    every = plans.judged
+    actions, logged = _only(plans.own, every, whole)
     share = float((logged.time_ms_N < from_ms).mean())
     pool = Pool.of(actions, logged, share)
     curves = pool.curves()
     late = whole.take(np.arange(len(whole) - len(pool), len(whole)))
     equal = every.cpu_ms, concave(late.gain_NJ.mean(axis=0)[None], every.cpu_ms)[0]
+    budgets = plans.budgets
     reference = budgets[REFERENCE]
     figures = headline(pool, curves, reference, equal)
     best = float(late.gain_NJ.mean(axis=0).max())
@@ -220,8 +246,17 @@ def estimator_us(actions: Actions, logged: Logged) -> dict[str, float]:
     return out
 
 
+def rounded(figures: Any) -> Any:
+    """Numbers, wherever they stand, to four places."""
+    if isinstance(figures, Mapping):
+        return {key: rounded(each) for key, each in figures.items()}
+    if isinstance(figures, list):
+        return [rounded(each) for each in figures]
+    return round(figures, 4) if isinstance(figures, float) else figures
+
+
 def mean(figures: Sequence[Any]) -> Any:
-    """Means over the seeds that have one, of numbers at the same place."""
+    """Means over those runs or seeds that have one, of numbers at the same place."""
     first = figures[0]
     if isinstance(first, Mapping):
         return {key: mean([each[key] for each in figures]) for key in first}
@@ -229,55 +264,59 @@ def mean(figures: Sequence[Any]) -> Any:
     return round(float(np.mean(known)), 4) if known else None
 
 
-def replayed(run: Path, given: Given) -> dict[str, Any]:
-    """Everything about one trained run."""
+def whole_grid(plans: Plans, logged: Logged) -> dict[str, float]:
+    """What who knows all gains where all plans of the grid may be chosen, for all alike as well."""
+    gain_NJ, cost_J = logged.gain_NJ, plans.grid.cpu_ms
+    line_J = concave(gain_NJ.mean(axis=0)[None], cost_J)[0]
+    out: dict[str, float] = {}
+    for share, budget in plans.budgets.items():
+        solved = solver.solve(gain_NJ, cost_J, budget * len(logged), floor=True)
+        gain = float(gain_NJ[np.arange(len(logged)), solved.choice].mean())
+        out[f"{share}"] = gain / float(np.interp(budget, cost_J, line_J)) - 1
+    return out
+
+
+def replayed(run: Path, given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Figures of one trained run, and what they are of."""
     opened = Opened.of(Run.open(run), given.formula)
-    found: list[dict[str, Any]] = []
+    parts = [opened.samples.requests(part) for part in ("valid", "test")]
+    time_ms = np.asarray(opened.run.log().request("time_ms"))
+    from_ms = float(np.median(time_ms[parts[1]]))
+    rows = some(np.concatenate(parts), given.requests, 0)
     with torch.inference_mode():
-        actions, own, configured = profiled(opened, given)
-        cheapest = float(actions.cpu_ms[0])
-        budgets = {s: cheapest + s * (configured["cpu_ms"] - cheapest) for s in SHARES}
-        describe = opened.describer(opened.history())
-        every = [opened.samples.requests(part) for part in ("valid", "test")]
-        rows = np.concatenate(every)
-        with told(f"replay of {min(len(rows), given.requests * given.seeds)} requests"):
-            wanted = some(rows, given.requests * given.seeds, 0)
-            logged = replay.replay(
-                opened.cascade,
-                opened.samples,
-                wanted,
-                actions,
-                describe,
-                new_share=given.new_share,
-            )
-    from_ms = float(np.median(np.asarray(opened.run.log().request("time_ms"))[every[1]]))
-    for seed in range(given.seeds):
-        part = some(np.arange(len(logged)), given.requests, seed)
-        with told(f"seed {seed}"):
-            found.append(judged(actions, own, logged.take(part), budgets, from_ms))
-    return {
-        **mean(found),
-        "reference_ms": round(budgets[REFERENCE], 3),
-        "plans": [described(quota) for quota in actions.quotas],
-        "policies_have": own.tolist(),
-        "plans_ms": [round(float(ms), 3) for ms in actions.cpu_ms],
-        "shared": [round(float(part), 3) for part in actions.shared],
-        "equal_gain": [round(float(g), 4) for g in logged.gain_NJ.mean(axis=0)],
-        "configured": {name: round(value, 4) for name, value in configured.items()},
-        "estimator_us": {
-            n: round(us, 1) for n, us in estimator_us(*_only(own, actions, logged)).items()
-        },
+        plans = profiled(opened, given)
+        with told("the whole grid"):
+            late = some(parts[1][time_ms[parts[1]] >= from_ms], JUDGED, 4)
+            ideal = whole_grid(plans, replayed_under(plans.grid, opened, late, given))
+        with told(f"replay of {len(rows)} requests"):
+            logged = replayed_under(plans.judged, opened, rows, given)
+    with told("policies"):
+        figures: dict[str, Any] = {**judged(plans, logged, from_ms), "whole_grid": ideal}
+    estimator = estimator_us(*_only(plans.own, plans.judged, logged))
+    figures |= {"reference_ms": plans.budgets[REFERENCE], "estimator_us": estimator}
+    kept = ("value_gain_at_equal_cost", "cost_cut_at_equal_value")
+    budgets = {share: {k: each[k] for k in kept} for share, each in figures["by_budget"].items()}
+    of = {
+        "run": opened.run.folder.name,
         "requests": len(logged),
+        "grid": len(plans.grid),
+        "plans": [described(quota) for quota in plans.judged.quotas],
+        "policies_have": plans.own.tolist(),
+        "plans_ms": plans.judged.cpu_ms.tolist(),
+        "shared": plans.judged.shared.tolist(),
+        "equal_gain": logged.gain_NJ.mean(axis=0).tolist(),
+        "configured": plans.configured,
+        "by_budget": budgets,
     }
+    return figures, of
 
 
 def main() -> None:
     """Profile, replay, compare."""
     options = _common.parser(__doc__)
-    options.add_argument("--run", type=Path, default=Path("runs/complete_journey"))
-    options.add_argument("--world", type=Path, help="a run trained on the synthetic world")
-    options.add_argument("--requests", type=int, default=8_000, help="of both periods, a seed")
-    options.add_argument("--seeds", type=int, default=3)
+    run = Path("runs/complete_journey")
+    options.add_argument("--run", type=Path, nargs="+", default=[run], help="one or more")
+    options.add_argument("--requests", type=int, default=10_000, help="of both periods")
     options.add_argument("--profile", type=int, default=15, help="requests timed under every plan")
     options.add_argument("--formula", default="p_buy * price", help="value of an item")
     options.add_argument("--new-to-user", type=float, default=0.0, help="share of requests")
@@ -286,7 +325,6 @@ def main() -> None:
     asked = options.parse_args()
     given = Given(
         asked.requests,
-        asked.seeds,
         asked.profile,
         asked.formula,
         asked.new_to_user,
@@ -294,13 +332,17 @@ def main() -> None:
         asked.widen,
     )
     try:
-        figures = replayed(asked.run, given)
-        cascade = {} if asked.world is None else {"world_cascade": replayed(asked.world, given)}
+        each = [replayed(run, given) for run in asked.run]
     except HeadraceError as error:
         sys.exit(f"error: {error}")
-    planted = [synthetic(seed) for seed in range(given.seeds)]
+    planted = [synthetic(seed) for seed in range(SEEDS)]
     world = mean([headline(pool, pool.curves(), 100.0) for pool in planted])
-    figures = {**figures, "world": world, **cascade, "formula": given.formula}
+    figures = {
+        **mean([figures for figures, _ in each]),
+        "world": world,
+        "runs": rounded([of for _, of in each]),
+        "formula": given.formula,
+    }
     _common.finish("allocation", figures, save=asked.save)
 
 

@@ -150,15 +150,14 @@ class Log:
         return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
 
     @cached_property
-    def _mapped(self) -> dict[Path, Array]:
+    def _mapped(self) -> dict[tuple[str, str], Array]:
         """Columns mapped so far: samples ask for the same ones batch by batch."""
         return {}
 
     def _array(self, group: str, column: str) -> Array:
-        path = self.path / group / f"{column}.npy"
-        if path not in self._mapped:
-            self._mapped[path] = _map(path)
-        return self._mapped[path]
+        if (group, column) not in self._mapped:
+            self._mapped[group, column] = _map(self.path / group / f"{column}.npy")
+        return self._mapped[group, column]
 
 
 def _map(path: Path) -> Array:
