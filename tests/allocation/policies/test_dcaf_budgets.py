@@ -1,19 +1,16 @@
 """Several budgets at once on planted requests: what binds, what is told, what is refused."""
 
-from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
 import pytest
 
-from headrace.allocation.actions import Actions
 from headrace.allocation.policies.dcaf import Dcaf
 from headrace.config import Config, Kinds, parse
 from headrace.errors import ConfigError
 from tests.allocation.planted import (
     CHANNELS,
     COST,
-    PLANS,
     QUOTA,
     Hand,
     drive,
@@ -58,17 +55,6 @@ def test_what_each_resource_took_is_told(model):
     assert told["cpu_ms"] == pytest.approx(16, rel=0.02)  # corrected by what was really spent
     assert told["ranked"] == pytest.approx(60, rel=0.01)  # counted
     assert told["calls"] == pytest.approx(3, rel=0.01)  # two channels and the ranker
-
-
-def test_power_caps_every_budget_of_machine_time(model):
-    """The second plan is cheap by processor time and waits long."""
-    slow = replace(model, actions=Actions.of(PLANS, [1.0, 8.0, 2.0, 8.0], COST))
-    clock = Hand()
-    plain, waits = made(slow, clock), made(slow, clock, budgets={"wall_ms": 1e6})
-    for allocator in (plain, waits):
-        allocator.controller.power = 0.5
-    assert plain._allowed().tolist() == [True, True, True, False]
-    assert waits._allowed().tolist() == [True, False, True, False]
 
 
 def test_an_operator_can_hold_each_price(model, tmp_path):

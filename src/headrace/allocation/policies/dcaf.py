@@ -25,16 +25,16 @@ from ...data import Requests
 from ...ops import knapsack
 from ...stages import Plan, Statistics, Status, Trace
 from .. import resources, solver
-from ..actions import OPTIONAL, after_preranking
+from ..actions import OPTIONAL, Actions, after_preranking
 from ..controller import Clock, Controller
 from ..decisions import DecisionLog, rows, slate_value
 from ..held import held_prices
 from ..model import FOLDER, Model
 from ..quotas import Quotas
+from ..spending import SMOOTH, Spending
 from ..window import Rate, Window, budget_share
 
 Array = NDArray[Any]
-SMOOTH = 0.02  # weight of one request in running means
 
 
 @final
@@ -86,11 +86,9 @@ class Dcaf:
         self._folder: Path | None = None
         self._decisions: DecisionLog | None = None
         self._solved_s = -np.inf
-        self._correction, self._value, self._spent_ms = 1.0, 0.0, 0.0
-        self._alone = 1.0  # one over the requests of a pass, a request
+        self._spending = Spending(Actions.of([config.quota], [0.0], [0.0]), self._names)
         self._budget_R, self._count_J = np.full(len(self._names), np.inf), np.zeros(0)
-        self._took_R = np.zeros(len(self._names))
-        self._revised = 0
+        self._value, self._revised = 0.0, 0
 
     @property
     def price(self) -> float:
@@ -120,7 +118,7 @@ class Dcaf:
         """Decide by this model from now on."""
         self._model = model
         self._count_J = np.zeros(len(model.actions))
-        self._cost_RJ = self._costs(model)
+        self._spending = Spending(model.actions, self._names)
         self._window = Window(model.pool(), model.actions.cpu_ms, self.config.window)
         self._full = len(model.actions) - 1
         family = model.actions.family
@@ -131,14 +129,13 @@ class Dcaf:
         model = self._model
         if model is None:
             return Plan.constant(self.config.quota, len(requests))
-        size = max(1, len(requests))
         self._rate.add(len(requests))
-        self._alone += _weight(size) * (1 / size - self._alone)
+        self._spending.arrived(len(requests))
         x_BF, gain_BJ = model.expect(requests)
         self._window.add(gain_BJ)
-        self._refresh(model, int(requests.time_ms[-1]) if len(requests) else 0)
-        gain_BJ = np.where(self._allowed(), gain_BJ, np.nan)
-        worth_B = self._in_time(model, gain_BJ, self._best(gain_BJ))
+        self._refresh(int(requests.time_ms[-1]) if len(requests) else 0)
+        gain_BJ = np.where(self._spending.within(self.controller.power), gain_BJ, np.nan)
+        worth_B = self._in_time(gain_BJ, self._best(gain_BJ))
         share = self.config.explore if self.controller.power >= 1 else 0.0
         explored_B = np.array([self._random.random() < share for _ in worth_B], bool)
         choice_B = np.where(explored_B, self._full, worth_B)
@@ -168,10 +165,10 @@ class Dcaf:
             return plan
         was_B, x_BF = plan.note["action"].numpy(), plan.note["features"].numpy()
         gain_BJ = model.expect_after(x_BF, plan.note["user"].numpy(), statistics.worth)
-        allowed_BJ = self._kin_JJ[was_B] & self._allowed()
+        allowed_BJ = self._kin_JJ[was_B] & self._spending.within(self.controller.power)
         allowed_BJ[np.arange(len(was_B)), was_B] = True
         gain_BJ = np.where(allowed_BJ, gain_BJ, np.nan)
-        best_B = self._in_time(model, gain_BJ, self._best(gain_BJ))
+        best_B = self._in_time(gain_BJ, self._best(gain_BJ))
         explored_B, worth_B = plan.note["explored"].numpy(), plan.note["worth"].numpy()
         now_B = np.where(explored_B, was_B, best_B)
         # of an explored request pre-ranking told what it would have told, or it ran otherwise
@@ -199,28 +196,16 @@ class Dcaf:
         if model is None or "action" not in note:
             return
         action_B = note["action"].numpy()
-        spent_ms = sum(trace.spent_us.values()) / 1000 / max(1, len(action_B))
-        expected_ms = 0.0
-        if len(action_B):
-            part_J = model.actions.together(1 / len(action_B))
-            expected_ms = float((model.actions.cost_ms * part_J)[action_B].mean())
+        spent_ms = sum(trace.spent_us.values()) / 1000
+        self._spending.observe(spent_ms, action_B)
         for value in slate_value(trace):
             self._value += SMOOTH * (value - self._value)
-        weight = _weight(len(action_B))
-        self._spent_ms += weight * (spent_ms - self._spent_ms)
-        if expected_ms > 0:
-            ratio = min(4.0, max(0.25, spent_ms / expected_ms))
-            self._correction += weight * (ratio - self._correction)
-        if len(action_B):
-            took_R = self._cost_RJ[:, action_B].mean(axis=1) * self._corrections
-            self._took_R += weight * (took_R - self._took_R)
         if self._decisions is not None:
-            power = self.controller.power
             shared = {
                 "price": self.price,
                 "prices": dict(zip(self._names, self.price_R.tolist(), strict=True)),
-                "max_power": power,
-                "spent_ms": spent_ms,
+                "max_power": self.controller.power,
+                "spent_ms": spent_ms / max(1, len(action_B)),
             }
             self._decisions.add(rows(trace, model.actions, model.version, shared))
 
@@ -231,7 +216,8 @@ class Dcaf:
     def state(self) -> Mapping[str, float | Mapping[str, float]]:
         """What operators want to see."""
         mix = self._count_J / max(1.0, float(self._count_J.sum()))
-        costs = self._cost_RJ[0].tolist() if self._model else []
+        spending = self._spending
+        costs = spending.cost_RJ[0].tolist() if self._model else []
         budget_R = np.where(np.isfinite(self._budget_R), self._budget_R, 0.0).tolist()
         return {
             "price": self.price,
@@ -240,13 +226,13 @@ class Dcaf:
             "control_error": self.controller.error,
             "requests_per_s": self._rate.per_s,
             "budget_ms": budget_R[0],
-            "spent_ms": self._spent_ms,
-            "cost_correction": self._correction,
+            "spent_ms": spending.spent_ms,
+            "cost_correction": spending.correction,
             "slate_value": self._value,
             "revised": float(self._revised),
             "prices": dict(zip(self._names, self.price_R.tolist(), strict=True)),
             "budgets": dict(zip(self._names, budget_R, strict=True)),
-            "spent": dict(zip(self._names, self._took_R.tolist(), strict=True)),
+            "spent": dict(zip(self._names, spending.took_R.tolist(), strict=True)),
             "mix": {f"{j}": float(share) for j, share in enumerate(mix)},
             "cost_ms": {f"{j}": cost for j, cost in enumerate(costs)},
         }
@@ -260,22 +246,21 @@ class Dcaf:
         """How likely each action was: the widest by lot, else what the request is worth."""
         return share_B * (action_B == self._full) + (1 - share_B) * (action_B == worth_B)
 
-    def _in_time(self, model: Model, gain_BJ: Array, choice_B: Array) -> Array:
+    def _in_time(self, gain_BJ: Array, choice_B: Array) -> Array:
         """The same, or what a pass can have in its time that brings the most together.
 
         Prices and power move by the second, and a rush of fifty milliseconds is over by then.
         """
         if len(choice_B) < 2:
             return choice_B
-        took_J = model.actions.cost_ms * model.actions.together(1 / len(choice_B))
-        took_J = took_J * self._correction
+        took_J = self._spending.pass_ms(len(choice_B))
         if took_J[choice_B].sum() <= self.config.pass_ms:
             return choice_B
         return solver.solve(gain_BJ, took_J, self.config.pass_ms, floor=True).choice
 
     def _best(self, gain_BJ: Array) -> Array:
         """At today's price; the cheapest that can be had where nothing is worth more."""
-        cost_RJ, had_BJ = self._cost_RJ, np.isfinite(gain_BJ)
+        cost_RJ, had_BJ = self._spending.cost_RJ, np.isfinite(gain_BJ)
         first_B = np.argmin(np.where(had_BJ, cost_RJ[0], np.inf), axis=1)
         base_B1 = np.take_along_axis(gain_BJ, first_B[:, None], axis=1)
         # tolls are relative to the first one's too, but that moves all of a request's alike
@@ -285,34 +270,12 @@ class Dcaf:
         choice_B = knapsack.choose(more_BJ, over_BJ, 1.0)
         return np.where(choice_B < 0, first_B, choice_B)
 
-    def _allowed(self) -> Array:  # (J,) bool
-        """By MaxPower, along every budget that is time of this machine; the cheapest always."""
-        power, cost_RJ = self.controller.power, self._cost_RJ
-        allowed_J = np.ones(cost_RJ.shape[1], bool)
-        for name, cost_J in zip(self._names, cost_RJ, strict=True):
-            if name in resources.MEASURED:
-                least, most = float(cost_J.min()), float(cost_J.max())
-                allowed_J &= cost_J <= least + power * (most - least) + 1e-9
-        allowed_J[cost_RJ[0].argmin()] = True
-        return allowed_J
-
-    def _costs(self, model: Model) -> Array:  # (R, J)
-        """What plans take, in passes of as many requests as share one now."""
-        measured_R1 = np.array([[name in resources.MEASURED] for name in self._names])
-        part_RJ = np.where(measured_R1, model.actions.together(self._alone), 1.0)
-        return resources.costs(model.actions, self._names) * part_RJ
-
-    @property
-    def _corrections(self) -> Array:  # (R,)
-        """How many times what was profiled is really taken; what is counted is exact."""
-        measured_R = np.array([name in resources.MEASURED for name in self._names])
-        return np.where(measured_R, self._correction, 1.0)
-
-    def _refresh(self, model: Model, time_ms: int) -> None:
+    def _refresh(self, time_ms: int) -> None:
         now_s = self._clock()
         if 0 <= now_s - self._solved_s < self.config.refresh_s:
             return
-        self._solved_s, self._cost_RJ = now_s, self._costs(model)
+        self._solved_s = now_s
+        self._spending.refresh()
         held_R = None if self._folder is None else held_prices(self._folder, self._names)
         self.held = held_R is not None
         share = budget_share(self.config.budget_by_day, time_ms)
@@ -322,10 +285,6 @@ class Dcaf:
         if held_R is not None:
             self.price_R = held_R
             return
-        aim_R = self._budget_R / self._corrections
-        self.price_R = self._window.prices(self._cost_RJ, aim_R, self._allowed(), self.price_R)
-
-
-def _weight(size: int) -> float:
-    """Of so many requests in running means, as if each had come alone."""
-    return 1 - (1 - SMOOTH) ** size
+        costs = self._spending
+        aim_R, allowed_J = self._budget_R / costs.corrections, costs.within(self.controller.power)
+        self.price_R = self._window.prices(costs.cost_RJ, aim_R, allowed_J, self.price_R)
