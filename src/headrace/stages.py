@@ -159,6 +159,13 @@ class Plan:
         """The same for ``size`` requests."""
         return cls({name: torch.full((size,), count) for name, count in quota.items()})
 
+    def take(self, rows: Tensor) -> Plan:
+        """Of the requests at these rows, in this order."""
+        quota, note = (
+            {name: of_B[rows] for name, of_B in part.items()} for part in (self.quota, self.note)
+        )
+        return Plan(quota, note)
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:

@@ -228,6 +228,27 @@ def test_a_channel_that_is_off_is_not_asked(moody, monkeypatch):
     assert not asked and len(allocator.traces[-1].found["own"]) == 0
 
 
+def test_who_is_found_too_little_gets_the_channels_that_the_plan_left_out(moody, monkeypatch):
+    """A stranger has nothing of their own; the allocator is asked once, and told of both passes."""
+    allocator, service = moody
+    asked, quota = [], {**shop.QUOTA, "popular": 0, "effort.popular": 0}
+
+    def plan(requests):
+        asked.append(len(requests))
+        return Plan(Plan.constant(quota, len(requests)).quota, {"mine": torch.arange(2)})
+
+    monkeypatch.setattr(allocator, "plan", plan)
+    own, stranger = service.answer([Ask(user="u1"), Ask()])
+    assert len(own.items) == len(stranger.items) == shop.QUOTA["reranking"]
+    assert not own.warnings and not stranger.warnings
+    assert asked == [2]
+    first, second = allocator.traces
+    assert first.plan.quota["popular"].tolist() == [0, 0]
+    assert second.plan.note["mine"].tolist() == [1]  # the stranger's own
+    told = {name: second.plan.quota[name].tolist() for name in ("popular", "own", "effort.popular")}
+    assert told == {"popular": [12], "own": [shop.ITEMS + 1], "effort.popular": [100]}
+
+
 def test_what_is_told_by_resource_is_labelled_so(tmp_path):
     class Budgeted(Moody):
         def state(self):

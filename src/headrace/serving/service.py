@@ -19,7 +19,7 @@ from ..bundle import Bundle
 from ..data import Requests
 from ..errors import RequestError
 from ..log import Log
-from ..stages import Allocator, Fitted, Plan, Trace, sequences_read
+from ..stages import EFFORT, Allocator, Fitted, Plan, Trace, sequences_read
 from . import shelf
 from .cascade import Cascade
 from .clock import Clock
@@ -32,7 +32,7 @@ from .steering import Steering
 from .wire import Ask, Change, ItemState, Recommendation
 
 CHANGES = "catalogue.journal"  # in the run's events/
-WIDER = (1, 4, 64)  # what channel quotas are multiplied by until enough is found
+WIDER = (4, 16)  # what channel quotas are multiplied by, each time that too little is found
 
 
 @final
@@ -40,8 +40,8 @@ class Service:
     """Answers requests with the cascade. To be used from one thread; the store may be fed beside.
 
     It is the same ``Cascade.run`` as in evaluation, on requests made by the same builder. What is
-    added here: raw ids, defaults, limits, filters, and a second and third search with wider
-    channels where fewer candidates are found than the slate has places.
+    added here: raw ids, defaults, limits, filters, and a second and third search with more and
+    wider channels where fewer candidates are found than the slate has places.
     """
 
     def __init__(
@@ -192,16 +192,31 @@ class Service:
             return requests
         return self.interests.attach(requests, lambda: builder.requests(asked, store))
 
-    def plan(self, requests: Requests, k_B: Tensor, wider: int = 1) -> Plan:
+    def plan(self, requests: Requests, k_B: Tensor) -> Plan:
         """The allocator's plan, made to yield ``k_B`` items a request (0: as many as it says)."""
-        cascade, asked = self.shelf.cascade, self.steering.plan(requests)
-        quota, most = asked.quota, len(cascade.catalogue)
+        asked = self.steering.plan(requests)
+        quota = asked.quota
         slate_B = torch.where(k_B > 0, k_B, quota["reranking"])
         preranking_B = torch.maximum(quota["preranking"], slate_B)
         retrieval_B = torch.maximum(quota["retrieval"], preranking_B)
-        channels = {name: (quota[name] * wider).clamp(max=most) for name in cascade.channels}
         stages = {"retrieval": retrieval_B, "preranking": preranking_B, "reranking": slate_B}
-        return Plan({**quota, **channels, **stages}, asked.note)
+        return Plan(self._had({**quota, **stages}), asked.note)
+
+    def widened(self, plan: Plan, times: int) -> Plan:
+        """The same with so many times the channels' quotas; those left out are as in the fixed."""
+        quota, fixed = dict(plan.quota), self.steering.fallback or {}
+        for name in self.shelf.cascade.channels:
+            off_B, effort = quota[name] == 0, f"{EFFORT}{name}"
+            quota[name] = (quota[name] * times).masked_fill(off_B, fixed.get(name, 0))
+            if effort in quota:
+                quota[effort] = quota[effort].masked_fill(off_B, 100)
+        return Plan(self._had(quota), plan.note)
+
+    def _had(self, quota: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Quotas of channels no larger than the catalogue."""
+        cascade = self.shelf.cascade
+        most = len(cascade.catalogue)
+        return {**quota, **{name: quota[name].clamp(max=most) for name in cascade.channels}}
 
     def _answer(
         self, readings: Sequence[Reading], store: BehaviorStore
@@ -256,19 +271,20 @@ class Service:
         Returns, for each request, the last trace it is in and its row there.
         """
         served: dict[int, tuple[Trace, int]] = {}
-        rows = torch.arange(len(requests))
-        for wider in WIDER:
-            some = requests.take(rows) if len(rows) < len(requests) else requests
-            plan = self.plan(some, k_B[rows], wider)
+        rows = short = torch.arange(len(requests))
+        some, plan, made = requests, self.plan(requests, k_B), {"requests": made_us}
+        for wider in (1, *WIDER):
+            if wider > 1:
+                some, rows, made = some.take(short), rows[short], {}
+                plan = self.widened(plan.take(short), wider)
             trace = cascade.run(some, plan, store, self.steering.revise)
-            if wider == WIDER[0]:
-                trace = replace(trace, spent_us={"requests": made_us, **trace.spent_us})
+            trace, plan = replace(trace, spent_us={**made, **trace.spent_us}), trace.plan
             for observe in self._observers:
                 observe(trace)
             served |= {row: (trace, at) for at, row in enumerate(rows.tolist())}
             candidates_B = trace.after["preranking"].item_id.lengths
-            rows = rows[candidates_B < trace.plan.quota["reranking"]]
-            if not len(rows):
+            short = torch.nonzero(candidates_B < plan.quota["reranking"])[:, 0]
+            if not len(short):
                 break
         return [served[row] for row in range(len(requests))]
 
