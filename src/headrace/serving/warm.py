@@ -8,7 +8,7 @@ from .service import Service
 from .wire import Ask, Filters, PastEvent
 
 ROUNDS = 3  # the second and third also fill what is cached by use
-USERS = 100  # of all sizes, after that
+USERS = 100  # of all sizes, after that: alone, then in passes of ever more
 
 
 def warm_up(service: Service) -> None:
@@ -28,5 +28,10 @@ def warm_up(service: Service) -> None:
             service.answer([Ask(user=user, explain=True)])
             service.answer([Ask(history=history, filters=Filters(new_to_user=True))])
             service.answer([Ask(), Ask(user=user, filters=Filters(exclude=items))])
-        for row in active[:: max(1, len(active) // USERS)]:
-            service.answer([Ask(user=log.users["user"][int(row)])])
+        some = active[:: max(1, len(active) // USERS)]
+        asks = [Ask(user=log.users["user"][int(row)]) for row in some]
+        size = 1
+        while size <= service.settings.max_group:  # much is made once for each number of rows
+            for at in range(0, len(asks), size):
+                service.answer(asks[at : at + size])
+            size *= 2
