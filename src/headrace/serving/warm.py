@@ -8,7 +8,7 @@ from .service import Service
 from .wire import Ask, Filters, PastEvent
 
 ROUNDS = 3  # the second and third also fill what is cached by use
-USERS = 100  # of all sizes, after that: alone, then in passes of ever more
+USERS = 100  # of all sizes, after that: alone, then some in passes of ever more
 
 
 def warm_up(service: Service) -> None:
@@ -30,8 +30,10 @@ def warm_up(service: Service) -> None:
             service.answer([Ask(), Ask(user=user, filters=Filters(exclude=items))])
         some = active[:: max(1, len(active) // USERS)]
         asks = [Ask(user=log.users["user"][int(row)]) for row in some]
-        size = 1
-        while size <= service.settings.max_group:  # much is made once for each number of rows
-            for at in range(0, len(asks), size):
+        for ask in asks:
+            service.answer([ask])
+        size = 2
+        while size <= min(service.settings.max_group, len(asks)):
+            for at in range(ROUNDS):  # much is made once for each number of rows
                 service.answer(asks[at : at + size])
             size *= 2
