@@ -58,8 +58,9 @@ Array = NDArray[Any]
 # of the way from the cheapest plan to the configured one
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 0.75, 1.0)
 REFERENCE = 0.25
-JUDGED = 400  # requests of the validation period that say which plans are dominated, and as many
-# later ones that say what the whole grid has
+# requests of the validation period that say which plans are dominated, and of the week that judges
+# those that say what the whole grid has
+JUDGED = 400
 SEEDS = 3  # of the synthetic pool
 
 
