@@ -172,8 +172,8 @@ class Trace:
     """What the cascade did: enough to bill the plan, to learn from, and to replay."""
 
     plan: Plan
-    spent_us: Mapping[str, int]  # stage or channel -> wall time of the whole batch; in a server
-    # also "requests", what it took to make them
+    spent_us: Mapping[str, int]  # stage or channel -> wall time of the whole batch
+    """In a server also "requests", "allocation" and "slates": making, planning, describing them."""
     found: Mapping[str, Candidates]  # channel -> what it alone returned
     after: Mapping[str, Candidates]  # stage -> candidates that left it, with all scores so far
 

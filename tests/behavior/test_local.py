@@ -300,7 +300,7 @@ def test_kill_9_loses_nothing_acknowledged(log, path):
         assert store.num_events == events.height >= acknowledged[-1]
         assert events["event_id"].to_list() == [f"e{i}" for i in range(events.height)]
         assert len(history(store, "n1")) >= min(events.height, 200)
-        assert newest_ms(store, store.user("n1")) == events.height - 1
+        assert newest_ms(store, np.array([store.user("n1")])) == events.height - 1
         store.close()
 
 

@@ -198,13 +198,20 @@ def asked(folder):
     return made.shelf.cascade, made.requests(readings, store), store
 
 
-def service(log, folder=None, formula="p_buy + 0.001 * p_view * bid", **settings):
+def service(
+    log,
+    folder=None,
+    formula="p_buy + 0.001 * p_view * bid",
+    allocator=None,
+    fallback=None,
+    **settings,
+):
     """A service; with a folder, one whose events and changes are kept there."""
     store = store_in(log, folder) if folder else MemoryStore(log)
     changes = Journal(folder / CHANGES, KIND) if folder else None
     return Service(
         cascade(log, formula),
-        Fixed.Config(quota=QUOTA).build(),
+        allocator or Fixed.Config(quota=QUOTA).build(),
         log,
         store,
         Serving(**{"clock": "log", "max_k": 25, "max_batch": 3, "max_history": 5, **settings}),
@@ -212,4 +219,5 @@ def service(log, folder=None, formula="p_buy + 0.001 * p_view * bid", **settings
         tasks=TYPES,
         targets=("buy",),
         changes=changes,
+        fallback=fallback,
     )

@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from headrace.behavior import StoreError, newest_ms
@@ -62,7 +63,7 @@ def test_events_without_a_time_happen_now(opened, tmp_path):
     feedback, store, clock = opened
     before = clock.now_ms()
     feedback.submit([event(1)]).result(30)
-    assert before <= newest_ms(store, store.user("u1")) <= clock.now_ms()
+    assert before <= newest_ms(store, np.array([store.user("u1")]))[0] <= clock.now_ms()
 
 
 @pytest.mark.parametrize(

@@ -64,10 +64,8 @@ class Moody:
 
 @pytest.fixture
 def moody(log):
-    allocator, service = Moody(), shop.service(log)
-    service.steering = Steering(allocator, shop.QUOTA)
-    service._observers = [service.steering.observe]
-    return allocator, service
+    allocator = Moody()
+    return allocator, shop.service(log, allocator=allocator, fallback=shop.QUOTA)
 
 
 def test_its_plan_its_second_look_and_its_note(moody):
@@ -176,11 +174,10 @@ def test_the_pulse_tells_how_many_waited_on_average(monkeypatch):
 
 
 def test_a_server_that_cannot_be_measured_steers_blind_and_sees_again(log, monkeypatch, caplog):
-    service = shop.service(log)
     # client and server share a process here, which is never idle by the clock
     control = Controller.Config(blind_s=0.2, up_per_s=5, cpu=9, p99_ms=9_000)
     config = Dcaf.Config(quota=shop.QUOTA, controller=control)
-    service.steering = Steering(Dcaf(config), shop.QUOTA)
+    service = shop.service(log, allocator=Dcaf(config), fallback=shop.QUOTA)
     monkeypatch.setattr(api, "STEER_S", 0.02)
     with served(service) as client:
 
@@ -216,6 +213,8 @@ def test_the_time_to_make_requests_is_part_of_what_they_took(moody, monkeypatch)
     assert 1e6 * slow_s <= first.spent_us["requests"] <= took_us
     assert sum(sum(trace.spent_us.values()) for trace in allocator.traces) <= took_us
     assert wider and all("requests" not in trace.spent_us for trace in wider)
+    assert {"allocation", "slates"} <= first.spent_us.keys()
+    assert all("allocation" not in trace.spent_us for trace in wider)  # it plans once
 
 
 def test_a_channel_that_is_off_is_not_asked(moody, monkeypatch):

@@ -73,6 +73,7 @@ def prices(
     last raised together until all hold. A budget that is infinite has no price; one that the least
     of its resource for everyone overspends gets the price at which everyone takes that.
     """
+    gain_NJ = np.ascontiguousarray(gain_NJ)  # kernels are compiled for one order in memory
     price_R = np.zeros(len(budget_R))
     bound_R = np.flatnonzero(np.isfinite(budget_R))
     least_R = len(gain_NJ) * cost_RJ.min(axis=1)

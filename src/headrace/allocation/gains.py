@@ -141,6 +141,9 @@ class Gains:
     def __init__(self, over: Differences, shape: Mapping[str, Array]) -> None:
         self._over, self._shape = over, shape
         self._chains = [np.flatnonzero(shape["best"] == b) for b in np.unique(shape["best"])]
+        size = len(shape["best"])  # from differences to estimates all is linear: done at once
+        self._bias_J = self._summed(np.zeros((1, size)))[0]
+        self._weight_JJ = self._summed(np.eye(size)) - self._bias_J
 
     @classmethod
     def fit(
@@ -181,7 +184,7 @@ class Gains:
 
     def predict(self, feature_BF: Array) -> Array:  # (B, J)
         """Estimates; between chains they cannot be compared where features are of one chain."""
-        return self._summed(self._over.predict(feature_BF))
+        return self._over.predict(feature_BF) @ self._weight_JJ + self._bias_J
 
     def steps(self, feature_BF: Array) -> Array:  # (B, J)
         """Steps as a replay taught them, whatever was learnt since."""

@@ -26,7 +26,7 @@ from ..ops import knapsack
 Array = NDArray[Any]
 Method = Literal["exact", "bisection"]
 STEPS = 100  # of bisection: more than doubles have bits
-SHIFTS = (48, 32, 16, 0)  # that leave of a slope its first 16 bits, its first 32 ...
+SHIFTS = range(56, -1, -8)  # that leave of a slope its first 8 bits, its first 16 ...
 
 
 @dataclass(frozen=True, slots=True)

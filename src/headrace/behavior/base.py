@@ -268,11 +268,13 @@ class EventStore(BehaviorStore, Protocol):
         ...
 
 
-def newest_ms(store: BehaviorStore, user: int) -> int:
-    """The time of a user's last event; -1 without any."""
-    end = np.array([np.iinfo(np.int64).max])
-    events = store.latest(np.array([user]), end, 1, EVERY_TYPE)
-    return int(events.time_ms[0]) if len(events) else -1
+def newest_ms(store: BehaviorStore, user_B: Array) -> Array:  # (B,) int64
+    """The time of each user's last event; -1 without any."""
+    ever_B = np.full(len(user_B), np.iinfo(np.int64).max)
+    events = store.latest(user_B, ever_B, 1, EVERY_TYPE)
+    newest_B = np.full(len(user_B), -1)
+    newest_B[np.diff(events.offsets) > 0] = events.time_ms
+    return newest_B
 
 
 def frame(rows: Sequence[Sequence[Any]]) -> pl.DataFrame:

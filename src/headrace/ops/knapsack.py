@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-BINS = 1 << 16  # of a tally
+BINS = 1 << 8  # of a tally
 
 
 @njit(cache=True, nogil=True)

@@ -78,21 +78,22 @@ class Reader:
         """
         user_B = [0 if ask.user is None else self._store.user(ask.user) for ask in asks]
         store = self._store.snapshot(np.array(user_B, np.int64))
+        newest_B = newest_ms(store, np.array(user_B, np.int64)).tolist()
         readings: list[Reading | RequestError] = []
-        for at, (ask, user) in enumerate(zip(asks, user_B, strict=True)):
+        for at, (ask, user, newest) in enumerate(zip(asks, user_B, newest_B, strict=True)):
             place = places[at] if places else ""
             try:
-                readings.append(self._read(ask, ANONYMOUS + at, place, user, store))
+                readings.append(self._read(ask, ANONYMOUS + at, place, user, newest))
             except RequestError as error:
                 readings.append(error)
         read = [r for r in readings if isinstance(r, Reading)]
         tails = {r.user: r.tail for r in read if r.tail is not None}
         return readings, Overlay(store, tails) if tails else store
 
-    def _read(self, ask: Ask, visitor: int, place: str, user: int, store: BehaviorStore) -> Reading:
+    def _read(self, ask: Ask, visitor: int, place: str, user: int, newest: int) -> Reading:
         self._check(ask, place)
         warnings: list[str] = []
-        time_ms = self._time(ask, user, store)
+        time_ms = self._time(ask, newest)
         tail = self._tail(ask.history or [], time_ms, warnings, place)
         situation = self._contexts.situation(ask.context, user, warnings, place)
         exclude = self._store.items.rows(ask.filters.exclude).tolist()
@@ -145,13 +146,11 @@ class Reader:
                     f"{self._clock.now_ms()}; is it in milliseconds?"
                 )
 
-    def _time(self, ask: Ask, user: int, store: BehaviorStore) -> int:
+    def _time(self, ask: Ask, newest: int) -> int:
         if ask.time_ms is not None:
             return ask.time_ms
         past = [event.time_ms for event in ask.history or () if event.time_ms is not None]
-        if user:
-            past.append(newest_ms(store, user))
-        return max([self._clock.now_ms(), *(time_ms + 1 for time_ms in past)])
+        return max(self._clock.now_ms(), *(time_ms + 1 for time_ms in (newest, *past)))
 
     def _tail(
         self, history: Sequence[PastEvent], time_ms: int, warnings: list[str], place: str

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,20 +18,21 @@ from ..bundle import Bundle
 from ..data import Requests
 from ..errors import RequestError
 from ..log import Log
-from ..stages import EFFORT, Allocator, Fitted, Plan, Trace, sequences_read
-from . import shelf
+from ..stages import Allocator, Fitted, Plan, Trace, sequences_read
+from . import shelf, widening
 from .cascade import Cascade
 from .clock import Clock
 from .delivery import DeliveryCounter
 from .interests import Interests, Rememberer
+from .pieces import Watch
 from .reader import Reader, Reading, unfailing
 from .shelf import Shelf
 from .slate import Slates
 from .steering import Steering
+from .widening import Widening
 from .wire import Ask, Change, ItemState, Recommendation
 
 CHANGES = "catalogue.journal"  # in the run's events/
-WIDER = (4, 16)  # what channel quotas are multiplied by, each time that too little is found
 
 
 @final
@@ -41,7 +41,7 @@ class Service:
 
     It is the same ``Cascade.run`` as in evaluation, on requests made by the same builder. What is
     added here: raw ids, defaults, limits, filters, and a second and third search with more and
-    wider channels where fewer candidates are found than the slate has places.
+    wider channels where fewer candidates are found than the slate has places (``widening``).
     """
 
     def __init__(
@@ -75,8 +75,12 @@ class Service:
         self.interests, self.delivery = interests, delivery
         self._slates = Slates(log, tasks)
         self.steering = Steering(allocator, fallback)
+        self._widened = Widening(cascade.channels, fallback or {})
         self._sequences = sequences_read(_readers(cascade, allocator, interests))
-        self._observers: list[Callable[[Trace], None]] = [self.steering.observe]
+        self._observers: list[Callable[[Trace], None]] = [
+            self.steering.observe,
+            self._widened.observe,
+        ]
 
     @classmethod
     def open(
@@ -200,23 +204,13 @@ class Service:
         preranking_B = torch.maximum(quota["preranking"], slate_B)
         retrieval_B = torch.maximum(quota["retrieval"], preranking_B)
         stages = {"retrieval": retrieval_B, "preranking": preranking_B, "reranking": slate_B}
-        return Plan(self._had({**quota, **stages}), asked.note)
+        return self._had(Plan({**quota, **stages}, asked.note))
 
-    def widened(self, plan: Plan, times: int) -> Plan:
-        """The same with so many times the channels' quotas; those left out are as in the fixed."""
-        quota, fixed = dict(plan.quota), self.steering.fallback or {}
-        for name in self.shelf.cascade.channels:
-            off_B, effort = quota[name] == 0, f"{EFFORT}{name}"
-            quota[name] = (quota[name] * times).masked_fill(off_B, fixed.get(name, 0))
-            if effort in quota:
-                quota[effort] = quota[effort].masked_fill(off_B, 100)
-        return Plan(self._had(quota), plan.note)
-
-    def _had(self, quota: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Quotas of channels no larger than the catalogue."""
-        cascade = self.shelf.cascade
-        most = len(cascade.catalogue)
-        return {**quota, **{name: quota[name].clamp(max=most) for name in cascade.channels}}
+    def _had(self, plan: Plan) -> Plan:
+        """The plan with quotas of channels no larger than the catalogue."""
+        quota, cascade = plan.quota, self.shelf.cascade
+        had = {name: quota[name].clamp(max=len(cascade.catalogue)) for name in cascade.channels}
+        return Plan({**quota, **had}, plan.note)
 
     def _answer(
         self, readings: Sequence[Reading], store: BehaviorStore
@@ -237,56 +231,58 @@ class Service:
         self, readings: Sequence[Reading], store: BehaviorStore
     ) -> list[Recommendation]:
         cascade = self.shelf.under(readings[0].ask.filters, readings[0].place)
-        begun = time.perf_counter_ns()
-        requests = self.requests(readings, store)
-        made_us = (time.perf_counter_ns() - begun) // 1000
         k_B = torch.tensor([reading.ask.k or 0 for reading in readings])
-        served = self._run(cascade, requests, k_B, store, made_us)
-        answers: list[Recommendation] = []
-        for reading, (trace, row) in zip(readings, served, strict=True):
-            ask, warnings = reading.ask, reading.warnings
-            items = self._slates.items(trace, row, cascade.catalogue, explain=ask.explain)
-            wanted = int(trace.plan.quota["reranking"][row])
-            if len(items) < wanted:
-                warnings.append(f"{len(items)} of {wanted} items: no more were found")
-            answers.append(
-                Recommendation(
-                    ask.user, reading.known, reading.time_ms, self.version, items, warnings
-                )
+        watch = Watch()
+        requests = watch("requests", lambda: self.requests(readings, store))
+        plan = watch("allocation", lambda: self.plan(requests, k_B))
+        answers: dict[int, Recommendation] = {}
+        for trace, rows in self._run(cascade, requests, plan, store):
+            some = [readings[row] for row in rows]
+            made = watch(
+                "slates", lambda told=trace, asked=some: self._answers(told, asked, cascade)
             )
+            answers |= dict(zip(rows, made, strict=True))
+            whole = replace(trace, spent_us={**trace.spent_us, **watch.spent_us})
+            for observe in self._observers:
+                observe(whole)
+            watch = Watch()
+        return [answers[row] for row in range(len(readings))]
+
+    def _answers(
+        self, trace: Trace, readings: Sequence[Reading], cascade: Cascade
+    ) -> list[Recommendation]:
+        """What is said to the requests of a trace."""
+        answers: list[Recommendation] = []
+        explain = [reading.ask.explain for reading in readings]
+        slates = self._slates.items(trace, explain, cascade.catalogue)
+        wanted = trace.plan.quota["reranking"].tolist()
+        for reading, items, count in zip(readings, slates, wanted, strict=True):
+            warnings = list(reading.warnings)
+            if len(items) < count:
+                warnings.append(f"{len(items)} of {count} items: no more were found")
+            user, known, time_ms = reading.ask.user, reading.known, reading.time_ms
+            answers.append(Recommendation(user, known, time_ms, self.version, items, warnings))
         return answers
 
     def _run(
-        self,
-        cascade: Cascade,
-        requests: Requests,
-        k_B: Tensor,
-        store: BehaviorStore,
-        made_us: int,
-    ) -> list[tuple[Trace, int]]:
+        self, cascade: Cascade, requests: Requests, plan: Plan, store: BehaviorStore
+    ) -> Iterator[tuple[Trace, list[int]]]:
         """Run the cascade, again and wider for those with too few candidates.
 
-        The first trace tells what making the requests took, too, as ``headrace allocate profile``
-        counts it: what plans cost there and what requests spend here are of the same work.
-        Returns, for each request, the last trace it is in and its row there.
+        Yields traces with the rows of the requests they are of; of a request the last one counts.
         """
-        served: dict[int, tuple[Trace, int]] = {}
         rows = short = torch.arange(len(requests))
-        some, plan, made = requests, self.plan(requests, k_B), {"requests": made_us}
-        for wider in (1, *WIDER):
-            if wider > 1:
-                some, rows, made = some.take(short), rows[short], {}
-                plan = self.widened(plan.take(short), wider)
-            trace = cascade.run(some, plan, store, self.steering.revise)
-            trace, plan = replace(trace, spent_us={**made, **trace.spent_us}), trace.plan
-            for observe in self._observers:
-                observe(trace)
-            served |= {row: (trace, at) for at, row in enumerate(rows.tolist())}
-            candidates_B = trace.after["preranking"].item_id.lengths
-            short = torch.nonzero(candidates_B < plan.quota["reranking"])[:, 0]
+        for times in (1, *widening.TIMES):
+            if times > 1:
+                requests, rows = requests.take(short), rows[short]
+                plan = self._had(self._widened(plan.take(short), times))
+            trace = cascade.run(requests, plan, store, self.steering.revise)
+            yield trace, rows.tolist()
+            plan = trace.plan
+            found_B = trace.after["preranking"].item_id.lengths
+            short = torch.nonzero(found_B < plan.quota["reranking"])[:, 0]
             if not len(short):
                 break
-        return [served[row] for row in range(len(requests))]
 
 
 @dataclass(frozen=True)

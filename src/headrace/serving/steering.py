@@ -31,7 +31,7 @@ class Steering:
 
     def __init__(self, allocator: Allocator, fallback: Mapping[str, int] | None = None) -> None:
         """``fallback`` is the plan to serve by; without one, failures are the caller's."""
-        self.allocator, self.fallback = allocator, fallback
+        self.allocator, self._fallback = allocator, fallback
         self.failures: Counter[str] = Counter()
         self._complained_s, self._rehearses = -COMPLAIN_S, False
 
@@ -43,7 +43,7 @@ class Steering:
     def plan(self, requests: Requests) -> Plan:
         """The allocator's plan, or the fallback."""
         plan = self._try("plan", lambda: self.allocator.plan(requests))
-        return plan or Plan.constant(self.fallback or {}, len(requests))
+        return plan or Plan.constant(self._fallback or {}, len(requests))
 
     def observe(self, trace: Trace) -> None:
         """Let the allocator see what the cascade did."""
@@ -96,7 +96,7 @@ class Steering:
         try:
             return work()
         except Exception:
-            if self.fallback is None:
+            if self._fallback is None:
                 raise
             self.failures[name] += 1
             now_s = time.monotonic()

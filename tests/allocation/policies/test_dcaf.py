@@ -16,6 +16,7 @@ from headrace.allocation.policies.dcaf import Dcaf
 from headrace.config import Config, Kinds, parse
 from headrace.data import Ragged
 from headrace.errors import ConfigError, DataError
+from headrace.ops import knapsack
 from headrace.stages import Statistics, Status
 from tests.allocation.planted import (
     CHANNELS,
@@ -106,6 +107,36 @@ def test_overload_lowers_the_power_and_the_plans(model):
         allocator.steer(Status(p99_ms=900, waiting=60, cpu=1.0, errors=0.5))
     assert allocator.plan(requests([99])).note["action"].tolist() == [0]
     assert allocator.state()["max_power"] == 0
+
+
+def test_nothing_is_compiled_when_the_rush_comes(model):
+    """A kernel is compiled anew for every order in memory, which takes hundreds of ms."""
+    clock = Hand()
+    allocator = made(model, clock, budget_ms=20, pass_ms=8.0)
+
+    def rush(power, size):
+        clock.now += 2
+        allocator.controller.power = power
+        plan = allocator.plan(requests(worths(size)))
+        allocator.revise(plan, Statistics(told(worths(size))))
+
+    rush(1.0, 16)  # as a server warms up
+    kernels = [k for k in vars(knapsack).values() if hasattr(k, "signatures")]
+    known = {kernel.__name__: len(kernel.signatures) for kernel in kernels}
+    assert known["counts"] and known["hulls"]
+    for power, size in ((0.3, 1), (0.3, 9), (0.0, 1), (0.0, 16), (1.0, 2)):
+        rush(power, size)
+    assert {kernel.__name__: len(kernel.signatures) for kernel in kernels} == known
+    taken = [arg for signature in knapsack.counts.signatures for arg in signature]
+    assert {arg.layout for arg in taken} == {"C"}  # whatever ran before in this process
+
+
+def test_where_nobody_has_a_choice_there_is_no_second_look(model, monkeypatch):
+    allocator = made(model)
+    allocator.controller.power = 0.0
+    plan = allocator.plan(requests([1, 99]))
+    monkeypatch.setattr(Model, "expect_after", lambda *_: 1 / 0)
+    assert allocator.revise(plan, Statistics(told([1, 99]))) is plan
 
 
 def test_a_share_gets_the_widest_and_says_how_likely_that_was(model):

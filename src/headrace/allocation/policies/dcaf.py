@@ -164,9 +164,11 @@ class Dcaf:
         if model is None or not self.config.revise or not plan.note:
             return plan
         was_B, x_BF = plan.note["action"].numpy(), plan.note["features"].numpy()
-        gain_BJ = model.expect_after(x_BF, plan.note["user"].numpy(), statistics.worth)
         allowed_BJ = self._kin_JJ[was_B] & self._spending.within(self.controller.power)
         allowed_BJ[np.arange(len(was_B)), was_B] = True
+        if allowed_BJ.sum() == len(was_B):  # nobody has a choice
+            return plan
+        gain_BJ = model.expect_after(x_BF, plan.note["user"].numpy(), statistics.worth)
         gain_BJ = np.where(allowed_BJ, gain_BJ, np.nan)
         best_B = self._in_time(gain_BJ, self._best(gain_BJ))
         explored_B, worth_B = plan.note["explored"].numpy(), plan.note["worth"].numpy()
