@@ -45,6 +45,19 @@ def test_no_windup(clock):
     assert up[-1] > 0.3  # ten minutes of trouble are not to be paid back
 
 
+def test_it_rises_as_far_as_it_holds_requests_back(clock):
+    """Where prices hold them, power without effect would be too high when the rush comes."""
+    controller = made(clock)
+    run(controller, clock, BAD, 5)
+    for held_back, after in ((0.0, 0.0), (0.1, 0.05), (1.0, 0.55)):
+        for _ in range(40):
+            clock.now += 0.25
+            power = controller.step(GOOD, held_back)
+        assert power == pytest.approx(after, abs=0.01)
+    clock.now += 0.25
+    assert controller.step(BAD, 0.0) < power  # it falls all the same
+
+
 def test_noise_below_the_target_lowers_nothing(clock):
     """Falls are twenty times as fast as rises: noise around nothing amiss would end at 0."""
     controller = made(clock, p99_ms=50)

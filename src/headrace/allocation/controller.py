@@ -62,8 +62,12 @@ class Controller:
         self._last_s = self._seen_s = clock()
         self._errors = (0.0, 0.0)  # the two before
 
-    def step(self, status: Status) -> float:
+    def step(self, status: Status, held_back: float = 1.0) -> float:
         """Take notice of a status; the power from now on.
+
+        ``held_back`` is the share of requests that power keeps from a plan. Where it keeps few from
+        any, prices or the load do, and rising would only be in the way when that changes: power
+        rises in proportion.
 
         A clock that stands still or goes backwards changes nothing but the time counted from. With
         nothing measured power stays as it is, and after ``blind_s`` moves to ``blind_power``.
@@ -87,12 +91,13 @@ class Controller:
         self.error, self._errors = error, (error, before)
         if not settled or (settled < 0 < change):
             change = 0.0  # at its target all is well, and below it noise is no reason to fall
-        self._move(-change, took_s)
+        self._move(-change, took_s, held_back)
         return self.power
 
-    def _move(self, change: float, took_s: float) -> None:
+    def _move(self, change: float, took_s: float, rise: float = 1.0) -> None:
         c = self._config
         change = max(-c.down_per_s * took_s, min(c.up_per_s * took_s, change))
+        change *= rise if change > 0 else 1.0
         self.power = max(0.0, min(1.0, self.power + change))
 
     def _worst(self, status: Status) -> float | None:

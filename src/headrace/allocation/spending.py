@@ -37,7 +37,7 @@ class Spending:
 
     def arrived(self, size: int) -> None:
         """Requests that came together."""
-        self._alone += _weight(size) * (1 / max(1, size) - self._alone)
+        self._alone += weight(size) * (1 / max(1, size) - self._alone)
 
     def refresh(self) -> None:
         """Let costs follow how many share a pass."""
@@ -70,17 +70,17 @@ class Spending:
         if not size:
             return
         each_ms, expected_ms = wall_ms / size, float(self._profiled_ms(size)[action_B].mean())
-        self.spent_ms += _weight(size) * (each_ms - self.spent_ms)
+        self.spent_ms += weight(size) * (each_ms - self.spent_ms)
         if expected_ms > 0:
             ratio = float(np.clip(each_ms / expected_ms, *CORRECTIONS))
-            self.correction += _weight(size) * (ratio - self.correction)
+            self.correction += weight(size) * (ratio - self.correction)
         took_R = self.cost_RJ[:, action_B].mean(axis=1) * self.corrections
-        self.took_R += _weight(size) * (took_R - self.took_R)
+        self.took_R += weight(size) * (took_R - self.took_R)
 
     def _profiled_ms(self, size: int) -> Array:  # (J,)
         return self._actions.cost_ms * self._actions.together(1 / size)
 
 
-def _weight(size: int) -> float:
+def weight(size: int) -> float:
     """Of so many requests in running means, as if each had come alone."""
     return 1 - (1 - SMOOTH) ** size

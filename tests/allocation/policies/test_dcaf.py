@@ -109,6 +109,27 @@ def test_overload_lowers_the_power_and_the_plans(model):
     assert allocator.state()["max_power"] == 0
 
 
+def test_power_waits_below_what_prices_allow(model):
+    clock, good = Hand(), Status(p99_ms=5, waiting=0, cpu=0.1, errors=0)
+
+    def seconds(count, per_s):
+        for at in range(count):
+            drive(allocator, clock, per_s, 1, seed=at)
+            allocator.steer(good)
+        return allocator.controller.power
+
+    allocator = made(model, clock, budget_ms=300)  # at 120 requests/s 2.5 ms each
+    seconds(10, 120)
+    allocator.controller.power = 0.5  # plans of up to 4.5 ms
+    assert allocator.state()["held_back"] < 0.2
+    assert seconds(10, 120) < 0.6
+    assert seconds(60, 10) == 1  # 30 ms each: power alone holds back
+    assert allocator.state()["held_back"] < 0.01
+    allocator.controller.power = 0.0
+    allocator.steer(Status(cpu=0.0, waiting=0))  # nobody asks
+    assert allocator.controller.power > 0
+
+
 def test_nothing_is_compiled_when_the_rush_comes(model):
     """A kernel is compiled anew for every order in memory, which takes hundreds of ms."""
     clock = Hand()

@@ -31,7 +31,7 @@ from ..decisions import DecisionLog, rows, slate_value
 from ..held import held_prices
 from ..model import FOLDER, Model
 from ..quotas import Quotas
-from ..spending import SMOOTH, Spending
+from ..spending import SMOOTH, Spending, weight
 from ..window import Rate, Window, budget_share
 
 Array = NDArray[Any]
@@ -88,7 +88,7 @@ class Dcaf:
         self._solved_s = -np.inf
         self._spending = Spending(Actions.of([config.quota], [0.0], [0.0]), self._names)
         self._budget_R, self._count_J = np.full(len(self._names), np.inf), np.zeros(0)
-        self._value, self._revised = 0.0, 0
+        self._value, self._revised, self._held_back = 0.0, 0, 1.0
 
     @property
     def price(self) -> float:
@@ -134,8 +134,7 @@ class Dcaf:
         x_BF, gain_BJ = model.expect(requests)
         self._window.add(gain_BJ)
         self._refresh(int(requests.time_ms[-1]) if len(requests) else 0)
-        gain_BJ = np.where(self._spending.within(self.controller.power), gain_BJ, np.nan)
-        worth_B = self._in_time(gain_BJ, self._best(gain_BJ))
+        worth_B = self._in_power(gain_BJ)
         share = self.config.explore if self.controller.power >= 1 else 0.0
         explored_B = np.array([self._random.random() < share for _ in worth_B], bool)
         choice_B = np.where(explored_B, self._full, worth_B)
@@ -212,8 +211,8 @@ class Dcaf:
             self._decisions.add(rows(trace, model.actions, model.version, shared))
 
     def steer(self, status: Status) -> None:
-        """Let the controller move the power."""
-        self.controller.step(status)
+        """Let the controller move the power; nobody is held back where nobody asks."""
+        self.controller.step(status, 1.0 if status.p99_ms is None else self._held_back)
 
     def state(self) -> Mapping[str, float | Mapping[str, float]]:
         """What operators want to see."""
@@ -226,6 +225,7 @@ class Dcaf:
             "price_held": float(self.held),
             "max_power": self.controller.power,
             "control_error": self.controller.error,
+            "held_back": self._held_back,
             "requests_per_s": self._rate.per_s,
             "budget_ms": budget_R[0],
             "spent_ms": spending.spent_ms,
@@ -247,6 +247,15 @@ class Dcaf:
     def _propensity(self, action_B: Array, worth_B: Array, share_B: Array) -> Array:  # (B,)
         """How likely each action was: the widest by lot, else what the request is worth."""
         return share_B * (action_B == self._full) + (1 - share_B) * (action_B == worth_B)
+
+    def _in_power(self, gain_BJ: Array) -> Array:  # (B,)
+        """The best that power and the time of a pass allow."""
+        wanted_B, allowed_J = self._best(gain_BJ), self._spending.within(self.controller.power)
+        held_B = ~allowed_J[wanted_B]
+        if len(held_B):
+            self._held_back += weight(len(held_B)) * (float(held_B.mean()) - self._held_back)
+        gain_BJ = np.where(allowed_J, gain_BJ, np.nan)
+        return self._in_time(gain_BJ, self._best(gain_BJ) if held_B.any() else wanted_B)
 
     def _in_time(self, gain_BJ: Array, choice_B: Array) -> Array:
         """The same, or what a pass can have in its time that brings the most together.
