@@ -56,6 +56,16 @@ def test_a_pass_counts_as_its_requests_would_alone():
     assert together.took_R == pytest.approx(apart.took_R)
 
 
+def test_the_next_pass_knows_when_all_becomes_slow():
+    told = spending()
+    for _ in range(3):
+        told.observe(8 * 8.0 * 2, np.full(8, 3))
+    assert told.correction < 1.5 and told.pass_ms(1)[3] > 1.9 * 8
+    for _ in range(3):
+        told.observe(8 * 8.0 / 2, np.full(8, 3))
+    assert told.pass_ms(1)[3] == pytest.approx(told.correction * 8)  # quick for once is no promise
+
+
 def test_one_stall_moves_the_correction_little_and_nothing_moves_nothing():
     told = spending()
     told.observe(1e9, np.array([0]))

@@ -10,10 +10,9 @@ FIXED = {"own": 50, "dear": 40, "cheap": 30, "never": 0, "retrieval": 20}
 CHANNELS = ("own", "dear", "cheap", "never")
 
 
-def trace(spent_us, found=CHANNELS):
+def trace(spent_us, **found):
     """One pass; channels that found nothing were off, or may as well have been."""
-    some, none = Ragged.of([torch.tensor([1])]), Ragged.of([torch.zeros(0, dtype=torch.int64)])
-    each = {name: Candidates(some if name in found else none) for name in CHANNELS}
+    each = {name: Candidates(Ragged.of([torch.arange(found.get(name, 9))])) for name in CHANNELS}
     return Trace(Plan.constant(FIXED, 1), spent_us, each, {})
 
 
@@ -57,10 +56,15 @@ def test_all_join_at_last():
 def test_what_a_channel_took_when_it_was_off_does_not_count():
     wider = widening(
         trace({"own": 90, "dear": 3000, "cheap": 900, "never": 1}),
-        trace({"own": 90, "dear": 5, "cheap": 200, "never": 1}, found=("own", "cheap")),
+        trace({"own": 90, "dear": 5, "cheap": 200, "never": 1}, dear=0),
         trace({"own": 90, "dear": 9000, "cheap": 7000, "never": 1}),  # a stall
     )
     assert quotas(wider(plan(own=[10]), TIMES[0]), "dear", "cheap") == {"dear": [0], "cheap": [30]}
+
+
+def test_a_quick_channel_that_finds_little_does_not_fill_a_slate():
+    wider = widening(trace({"own": 90, "dear": 300, "cheap": 100, "never": 1}, dear=40, cheap=2))
+    assert quotas(wider(plan(own=[10]), TIMES[0]), "dear", "cheap") == {"dear": [40], "cheap": [0]}
 
 
 def test_a_channel_that_joins_searches_in_full():

@@ -16,6 +16,7 @@ from .actions import Actions
 
 Array = NDArray[Any]
 SMOOTH = 0.02  # weight of one request in running means
+LATELY = 0.1  # in that of what passes took just now
 CORRECTIONS = 0.25, 4.0  # one observation tells no less and no more
 
 
@@ -28,6 +29,7 @@ class Spending:
         self._actions, self._profiled_RJ = actions, resources.costs(actions, names)
         self._measured_R = np.array([name in resources.MEASURED for name in names])
         self._alone = 1.0  # one over the requests of a pass, a request
+        self._lately = 1.0  # the correction by the last ten requests or so
         self.correction, self.spent_ms = 1.0, 0.0
         """How many times the wall time that was profiled requests really took, and that time."""
         self.took_R = np.zeros(len(names))
@@ -50,8 +52,11 @@ class Spending:
         return np.where(self._measured_R, self.correction, 1.0)
 
     def pass_ms(self, size: int) -> Array:  # (J,)
-        """Wall time a request in a pass of ``size``, as corrected."""
-        return self._profiled_ms(size) * self.correction
+        """Wall time a request in a pass of ``size``, as corrected; by the last passes, if slower.
+
+        When all slows down at once, by a neighbour or a rush, the next pass must know.
+        """
+        return self._profiled_ms(size) * max(self.correction, self._lately)
 
     def within(self, power: float) -> Array:  # (J,) bool
         """What MaxPower allows, along everything that is time of this machine; the cheapest always.
@@ -74,6 +79,7 @@ class Spending:
         if expected_ms > 0:
             ratio = float(np.clip(each_ms / expected_ms, *CORRECTIONS))
             self.correction += weight(size) * (ratio - self.correction)
+            self._lately += weight(size, LATELY) * (ratio - self._lately)
         took_R = self.cost_RJ[:, action_B].mean(axis=1) * self.corrections
         self.took_R += weight(size) * (took_R - self.took_R)
 
@@ -81,6 +87,6 @@ class Spending:
         return self._actions.cost_ms * self._actions.together(1 / size)
 
 
-def weight(size: int) -> float:
-    """Of so many requests in running means, as if each had come alone."""
-    return 1 - (1 - SMOOTH) ** size
+def weight(size: int, one: float = SMOOTH) -> float:
+    """Of so many requests in running means, as if each had come alone with the weight of one."""
+    return 1 - (1 - one) ** size

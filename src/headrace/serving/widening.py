@@ -17,19 +17,20 @@ TIMES = (4, 16)  # what channels' quotas are multiplied by in the second search 
 class Widening:
     """Widens plans by as little as is likely to fill a slate.
 
-    The channels that ran are asked for more. Of those that a plan left out the cheapest joins them
-    in the second search, all in the third, each with its quota of the fixed plan.
+    The channels that ran are asked for more. Of those that a plan left out the one that finds an
+    item in the least time joins them in the second search, all in the third, each with its quota of
+    the fixed plan.
     """
 
     def __init__(self, channels: Iterable[str], fixed: Mapping[str, int]) -> None:
         self._fixed = fixed
-        self._least_us = dict.fromkeys(channels, math.inf)  # that a channel took for one pass
+        self._least_us = dict.fromkeys(channels, math.inf)  # that a channel took for an item
 
     def observe(self, trace: Trace) -> None:
         """Take notice of what channels take that found anything."""
         for name, least_us in self._least_us.items():
-            if trace.spent_us[name] < least_us and len(trace.found[name]):
-                self._least_us[name] = trace.spent_us[name]
+            if count := len(trace.found[name]):
+                self._least_us[name] = min(least_us, trace.spent_us[name] / count)
 
     def __call__(self, plan: Plan, times: int) -> Plan:
         """The plan with so many times the channels' quotas, and with channels that it left out."""

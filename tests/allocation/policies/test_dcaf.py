@@ -126,6 +126,7 @@ def test_power_waits_below_what_prices_allow(model):
     assert seconds(60, 10) == 1  # 30 ms each: power alone holds back
     assert allocator.state()["held_back"] < 0.01
     allocator.controller.power = 0.0
+    clock.now += 0.25
     allocator.steer(Status(cpu=0.0, waiting=0))  # nobody asks
     assert allocator.controller.power > 0
 
