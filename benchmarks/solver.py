@@ -5,7 +5,8 @@
 Pools are those of methods/dcaf.md: log-normal worth, diminishing returns, ten actions, a budget of
 half of what all would cost. ``relative_gap`` is that of the relaxed optimum to HiGHS's at
 1,000 x 10, ``fill_gap`` that of the whole choice; ``seconds`` are at a million requests of ten
-actions, and ``seconds_MILLIONS`` at other sizes, by both methods.
+actions, and ``seconds_MILLIONS`` at other sizes, by both methods; ``pass_ms`` is the time for the
+16 requests of one pass of a server.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from headrace.allocation import solver
 
 Array = NDArray[Any]
 COST_J = 20.0 * np.arange(1, 11)
+PASS, TIMES = 16, 500  # requests of a pass; how often it is solved
 METHODS: tuple[solver.Method, ...] = ("exact", "bisection")
 
 
@@ -43,12 +45,12 @@ def relaxed(gain_NJ: Array, budget: float) -> float:
     return -float(linprog(-gain_NJ.ravel(), A_ub=upper, b_ub=limit, method="highs").fun)
 
 
-def seconds(millions: int, method: solver.Method) -> float:
-    """How long a pool of so many million request-actions takes."""
-    gain_NJ = pool(millions * 100_000)
+def seconds(size: int, method: solver.Method) -> float:
+    """How long a pool of so many requests takes."""
+    gain_NJ = pool(size)
     begun = time.perf_counter()
-    solver.solve(gain_NJ, COST_J, 100.0 * len(gain_NJ), method=method)
-    return round(time.perf_counter() - begun, 3)
+    solver.solve(gain_NJ, COST_J, 100.0 * size, method=method)
+    return time.perf_counter() - begun
 
 
 def main() -> None:
@@ -68,9 +70,12 @@ def main() -> None:
             fills.append((best - solved.gain) / best)
     figures: dict[str, Any] = {"relative_gap": max(gaps), "fill_gap": max(fills)}
     for millions in (10, *given.million):
-        took = {method: seconds(millions, method) for method in METHODS}
+        took = {method: round(seconds(millions * 100_000, method), 3) for method in METHODS}
         figures["seconds" if millions == 10 else f"seconds_{millions}"] = took
         print(f"{millions} million request-actions: {took}")
+    of_pass = [[seconds(PASS, method) for _ in range(TIMES)] for method in METHODS]
+    medians = 1000 * np.median(of_pass, axis=1)
+    figures["pass_ms"] = dict(zip(METHODS, medians.round(3).tolist(), strict=True))
     _common.finish("solver", figures, save=given.save)
 
 

@@ -1,5 +1,7 @@
 """The price of computation: budgets kept, nothing left lying, and what linear programming says."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -188,6 +190,8 @@ def test_the_price_is_that_of_sorting(size, budget, seed, tied):
     over = np.flatnonzero(np.cumsum(cost[order]) > budget)
     wanted = float(slope[order[over[0]]]) if len(over) else 0.0
     assert solver._by_slopes(cost, slope, budget) == wanted
+    with mock.patch.object(solver, "LARGE", 0):  # as many bits at once as for a large pool
+        assert solver._by_slopes(cost, slope, budget) == wanted
 
 
 def test_both_methods_end_at_the_same_price():

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from headrace.allocation.policies.fixed import Fixed
-from headrace.behavior import MappedLog, RawEvent
+from headrace.behavior import MappedLog, RawEvent, Receipt, StoreError
 from headrace.behavior.ahead import Ahead
 from headrace.errors import RequestError
 from headrace.features.build import Asked
 from headrace.log.format import NO_GROUP
+from headrace.serving.warm import warm_up
 from headrace.serving.wire import Ask, Filters, PastEvent
 from tests.serving import shop
 from tests.serving.shop import DAY_MS, ITEMS, QUOTA
@@ -243,6 +244,22 @@ def test_only_short_rows_are_searched_again(log):
     hidden = [f"i{n}" for n in range(ITEMS - 2)]
     service.answer([Ask(user="u0"), Ask(user="u1", filters=Filters(exclude=hidden)), Ask()])
     assert sizes == [3, 1, 1]
+
+
+def test_a_warm_up_keeps_no_event(log, tmp_path, monkeypatch):
+    service = shop.service(log, tmp_path)
+    append, told = service.store.append, []
+    monkeypatch.setattr(service.store, "append", lambda batches: told.extend(append(batches)))
+    warm_up(service)
+    assert told == [Receipt(accepted=0, duplicates=1)]
+    assert service.store.num_events == 0
+
+    def broken(_):
+        raise StoreError("disk full")
+
+    monkeypatch.setattr(service.store, "append", broken)
+    warm_up(service)
+    service.close()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from ..ops import knapsack
 Array = NDArray[Any]
 Method = Literal["exact", "bisection"]
 STEPS = 100  # of bisection: more than doubles have bits
-SHIFTS = range(56, -1, -8)  # that leave of a slope its first 8 bits, its first 16 ...
+LARGE = 1 << 16  # increments of which 16 bits of their slopes are looked at at once, else 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +114,12 @@ def _by_slopes(cost_P: Array, slope_P: Array, budget: float) -> float:
     in which the budget ends by the next ones, until one slope is left.
     """
     bits_P, least, room = slope_P.view(np.int64), 0, budget
-    for shift in SHIFTS:
-        down_X = np.cumsum(knapsack.tally(cost_P, bits_P, least, shift)[::-1])
+    wide = 16 if len(bits_P) > LARGE else 8
+    first = 64 - wide
+    for shift in range(first, -1, -wide):
+        down_X = np.cumsum(knapsack.tally(cost_P, bits_P, least, shift, wide)[::-1])
         band = int(np.searchsorted(down_X, room, side="right"))
-        if band == len(down_X) and shift == SHIFTS[0]:
+        if band == len(down_X) and shift == first:
             return 0.0
         band = min(band, len(down_X) - 1)  # by rounding it may seem that a whole band is paid for
         room -= float(down_X[band - 1]) if band else 0.0

@@ -13,7 +13,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-BINS = 1 << 8  # of a tally
 
 
 @njit(cache=True, nogil=True)
@@ -109,15 +108,16 @@ def spend_at(cost_P: Array, slope_P: Array, price: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def tally(cost_P: Array, bits_P: Array, least: int, shift: int) -> Array:  # (X,)
+def tally(cost_P: Array, bits_P: Array, least: int, shift: int, wide: int) -> Array:
     """What increments cost by how steep they are, ``2 ** shift`` slopes together from ``least`` on.
 
-    ``bits_P`` are slopes read as integers, which for numbers of at least 0 keeps their order.
+    Of the first ``2 ** wide`` such bands. ``bits_P`` are slopes read as integers, which for numbers
+    of at least 0 keeps their order.
     """
-    cost_X = np.zeros(BINS)
+    cost_X = np.zeros(1 << wide)
     for p in range(len(bits_P)):
         above = bits_P[p] - least
-        if above >= 0 and above >> shift < BINS:
+        if above >= 0 and above >> shift < len(cost_X):
             cost_X[above >> shift] += cost_P[p]
     return cost_X
 

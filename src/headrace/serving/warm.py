@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
+from ..behavior import RawEvent, StoreError
+from ..log import Log
 from .service import Service
 from .wire import Ask, Filters, PastEvent
 
@@ -12,7 +16,7 @@ USERS = 100  # of all sizes, after that: alone, then some in passes of ever more
 
 
 def warm_up(service: Service) -> None:
-    """Run every kind of request, so that kernels are compiled and files are in memory.
+    """Run every kind of request and an event, so that kernels are compiled and files in memory.
 
     The allocator is not told what they took and brought: nobody asked them.
     """
@@ -37,3 +41,13 @@ def warm_up(service: Service) -> None:
             for at in range(ROUNDS):  # much is made once for each number of rows
                 service.answer(asks[at : at + size])
             size *= 2
+    with suppress(StoreError):  # a store that cannot write must not keep the server from serving
+        service.store.append([[_known_event(log, int(user)) for user in active[-1:]]])
+
+
+def _known_event(log: Log, user: int) -> RawEvent:
+    """A user's first: what the log has already changes nothing when it is sent again."""
+    at = int(log.event("user_offsets")[user])
+    item, kind, time_ms = (int(log.event(name)[at]) for name in ("item", "type", "time_ms"))
+    kinds, raw = log.manifest.event_types, log.items["item"][item]
+    return RawEvent("warm-up", log.users["user"][user], raw, kinds[kind], time_ms, 0.0)
