@@ -76,11 +76,12 @@ class Reader:
 
         ``places`` is what messages call the requests; by default each is called the only one.
         """
-        user_B = [0 if ask.user is None else self._store.user(ask.user) for ask in asks]
-        store = self._store.snapshot(np.array(user_B, np.int64))
-        newest_B = newest_ms(store, np.array(user_B, np.int64)).tolist()
+        users = [0 if ask.user is None else self._store.user(ask.user) for ask in asks]
+        user_B = np.array(users, np.int64)
+        store = self._store.snapshot(user_B)
+        newest_B = newest_ms(store, user_B).tolist()
         readings: list[Reading | RequestError] = []
-        for at, (ask, user, newest) in enumerate(zip(asks, user_B, newest_B, strict=True)):
+        for at, (ask, user, newest) in enumerate(zip(asks, users, newest_B, strict=True)):
             place = places[at] if places else ""
             try:
                 readings.append(self._read(ask, ANONYMOUS + at, place, user, newest))

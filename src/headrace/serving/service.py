@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import final
 
@@ -29,7 +30,6 @@ from .reader import Reader, Reading, unfailing
 from .shelf import Shelf
 from .slate import Slates
 from .steering import Steering
-from .widening import Widening
 from .wire import Ask, Change, ItemState, Recommendation
 
 CHANGES = "catalogue.journal"  # in the run's events/
@@ -75,7 +75,7 @@ class Service:
         self.interests, self.delivery = interests, delivery
         self._slates = Slates(log, tasks)
         self.steering = Steering(allocator, fallback)
-        self._widened = Widening(cascade.channels, fallback or {})
+        self._widened = widening.Widening(cascade.channels, fallback or {})
         self._sequences = sequences_read(_readers(cascade, allocator, interests))
         self._observers: list[Callable[[Trace], None]] = [
             self.steering.observe,
@@ -238,9 +238,7 @@ class Service:
         answers: dict[int, Recommendation] = {}
         for trace, rows in self._run(cascade, requests, plan, store):
             some = [readings[row] for row in rows]
-            made = watch(
-                "slates", lambda told=trace, asked=some: self._answers(told, asked, cascade)
-            )
+            made = watch("slates", partial(self._answers, trace, some, cascade))
             answers |= dict(zip(rows, made, strict=True))
             whole = replace(trace, spent_us={**trace.spent_us, **watch.spent_us})
             for observe in self._observers:
