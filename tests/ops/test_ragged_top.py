@@ -28,9 +28,11 @@ def test_alone_as_among_others_and_ties_keep_their_order(rows, quota):
     assert ragged.top_in_place(score_N, offsets, quota_B).tolist() == sorted(want)
 
 
-def test_in_place_what_is_no_number_comes_last_alone_as_among_others():
+def test_what_is_no_number_comes_last_alone_as_among_others():
     score_N = torch.tensor([torch.nan, 1.0, torch.nan, 3.0, 2.0])
     alone = score_N, torch.tensor([0, 5]), torch.tensor([4])
     both = score_N.repeat(2), torch.tensor([0, 5, 10]), torch.tensor([4, 2])
     assert ragged.top_in_place(*alone).tolist() == [0, 1, 3, 4]
     assert ragged.top_in_place(*both).tolist() == [0, 1, 3, 4, 8, 9]
+    assert ragged.top(*alone).tolist() == [3, 4, 1, 0]
+    assert ragged.top(*both).tolist() == [3, 4, 1, 0, 8, 9]

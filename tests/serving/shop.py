@@ -130,7 +130,7 @@ class Union:
 
     is_fitted = True
 
-    def merge(self, found, quota_B):
+    def merge(self, found, quota_B, worth=None):
         rows = []
         for b in range(len(quota_B)):
             items = [i for c in found.values() for i in c.item_id[b].tolist()]

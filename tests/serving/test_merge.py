@@ -1,11 +1,16 @@
 """The merge: what it learns, keeps and promises."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from headrace.data import Candidates, Ragged
 from headrace.serving.merge import Merge
+from headrace.stages import Plan
+from headrace.value import Value
+from tests.serving import shop
 
 
 def lists(*rows):
@@ -70,6 +75,39 @@ def test_good_channels_come_first_and_noise_last():
     assert order[0] == 5
     assert order.index(3) < order.index(1)
     assert set(order[-2:]) == {1, 2}
+
+
+def test_what_is_worth_more_is_kept_before_what_is_likelier():
+    found, truth = planted()
+    here = {"noise": lists([1, 2]), "fair": lists([3, 4]), "good": lists([5, 6])}
+
+    def dear(candidates):
+        return candidates.scores["retrieval"][:, 0] * (1 + 999 * (candidates.item_id.values == 2))
+
+    fitted, turns = Merge.fit([(found, truth)]), Merge.interleave(3)
+    assert items(fitted.merge(here, quota(2))) == [5, 6]
+    merged = fitted.merge(here, quota(2), dear)
+    assert items(merged) == [2, 5]
+    probability = fitted.merge(here, quota(6)).scores["retrieval"]
+    assert merged.scores["retrieval"][0] == probability.min()
+    assert items(turns.merge(here, quota(2), dear)) == [1, 3]  # turns are not probabilities
+
+
+def test_a_new_bid_brings_an_item_through_a_narrow_merge(tmp_path):
+    cascade, requests, store = shop.asked(tmp_path)
+    columns = tuple(cascade.catalogue.columns)
+    cascade = replace(
+        cascade,
+        merge=Merge(torch.zeros(5, 5, dtype=torch.float64)),  # to which all are alike
+        value=Value(Value.Config(formula="p_buy * bid"), shop.TYPES, columns),
+    )
+    quota = {**shop.QUOTA, "own": 0, "retrieval": 2}
+    dear = cascade.catalogue.reprice("bid", torch.tensor([9]), torch.tensor([0.6]))
+    for catalogue, kept in ((cascade.catalogue, [1, 2]), (dear, [9, 1])):
+        cascade = cascade.with_catalogue(catalogue)
+        trace = cascade.run(requests, Plan.constant(quota, len(requests)), store)
+        for merged in (trace.after["retrieval"], cascade.retrieved(quota, requests)):
+            assert items(merged) == kept
 
 
 def test_agreement_adds_up():

@@ -129,7 +129,7 @@ def widest(
         name: channel.retrieve(requests, all_of(quota[name]))
         for name, channel in cascade.channels.items()
     }
-    merged = cascade.merge.merge(found, all_of(MARGIN * quota["retrieval"]))
+    merged = cascade.merged(found, all_of(MARGIN * quota["retrieval"]))
     merged = cascade.features(requests, merged, store)
     own_rough_NT = cascade.preranker.score(requests, merged)
     merged = cascade.prerank(requests, merged)
@@ -200,7 +200,7 @@ def narrow(cascade: Cascade, wide: Widest, quota: Quota, truth: Ragged) -> Famil
     """The candidates of a narrower retrieval, with the scores that the widest gave them."""
     size = len(truth)
     found = {name: _list(cascade, wide, name, quota) for name in cascade.channels}
-    merged = cascade.merge.merge(found, torch.full((size,), quota["retrieval"]))
+    merged = cascade.merged(found, torch.full((size,), quota["retrieval"]))
     judged_B = torch.full((size,), quota.get(PRERANKER, 1))
     merged = cascade.narrowed(wide.requests, merged, judged_B)
     at_N = _places(merged.item_id, wide.merged.item_id)

@@ -17,7 +17,11 @@ def rows_of(offsets: Tensor, size: int) -> Tensor:  # (N,) int64
 
 
 def top(score_N: Tensor, offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) int64 positions
-    """Find the ``quota_B`` best of each row, best first; ties keep their order."""
+    """Find the ``quota_B`` best of each row, best first; ties keep their order.
+
+    Scores that are no numbers come last.
+    """
+    score_N = score_N.nan_to_num(-torch.inf, torch.inf, -torch.inf)
     if len(quota_B) == 1:
         return score_N.argsort(descending=True, stable=True)[: int(quota_B)]
     row_N = rows_of(offsets, score_N.shape[0])
@@ -28,12 +32,9 @@ def top(score_N: Tensor, offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) in
 
 
 def top_in_place(score_N: Tensor, offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) int64
-    """The positions of ``top``, ascending: the same candidates in the order they had.
-
-    Scores that are no numbers come last.
-    """
-    score_N = score_N.masked_fill(score_N.isnan(), -torch.inf)
+    """The positions of ``top``, ascending: the same candidates in the order they had."""
     if len(quota_B) == 1:
+        score_N = score_N.nan_to_num(-torch.inf, torch.inf, -torch.inf)
         return torch.from_numpy(kept(score_N.numpy(), int(quota_B)))
     return top(score_N, offsets, quota_B).sort().values
 

@@ -28,7 +28,6 @@ from ..nn.pointwise import Pointwise
 from ..run import Run
 from ..samples import Samples
 from ..samples.taught import Lists, TaughtBatches, read_scores, write_scores
-from ..serving.merge import retrieve_merged
 from ..stages import sequences_read
 from ..training import Trainer
 from ..training.distill import Distilled
@@ -246,7 +245,7 @@ def log_scores(run: Run, path: Path, most: int) -> int:
     cascade = bundle.assemble(run.log())
     samples = run.samples(cascade.builder.space)
     rows = np.sort(samples.requests("train", days=samples.config.ranking_days))
-    find = partial(retrieve_merged, cascade.channels, cascade.merge, run.app.allocation.quota)
+    find = partial(cascade.retrieved, run.app.allocation.quota)
     lists = collect(samples, some(rows, most, samples.seed), find)
     teacher = bundle.ranker("ranking", cascade.builder.space)
     write_scores(path, samples.log, scored(lists, teacher, samples), run.app.samples.tasks)

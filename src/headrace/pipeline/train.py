@@ -26,7 +26,7 @@ from ..samples import Samples
 from ..samples.split import Split
 from ..serving.blend import Blend
 from ..serving.cascade import Cascade
-from ..serving.merge import Merge, retrieve, retrieve_merged
+from ..serving.merge import Merge, retrieve
 from ..serving.pieces import Tier
 from ..stages import Recountable, Retriever
 from ..training import History, Trainer
@@ -143,7 +143,7 @@ def _teach(
     if isinstance(app.preranking, RankedConfig):
         learn_order(preranker, cascade, app, samples, trainer, judge)
         return
-    find = partial(retrieve_merged, cascade.channels, cascade.merge, app.allocation.quota)
+    find = partial(cascade.retrieved, app.allocation.quota)
     teaching = Teaching.prepared(app, samples, trainer, judge, lambda: ranker, find)
     teaching.learn(preranker, "preranking")
 
@@ -196,7 +196,7 @@ def fit_blends(cascade: Cascade, passes: Sequence[Pass], samples: Samples, app: 
         for rows in torch.arange(len(each.row)).split(CHUNK):
             found = {name: lists.take_rows(rows) for name, lists in each.found.items()}
             requests = each.requests.take(rows)
-            merged = cascade.merge.merge(found, torch.full((len(rows),), quota["retrieval"]))
+            merged = cascade.merged(found, torch.full((len(rows),), quota["retrieval"]))
             merged = cascade.narrowed(requests, merged)
             merged = cascade.features(requests, merged, samples.store)
             chunks.append((each.row[rows.numpy()], requests, cascade.prerank(requests, merged)))

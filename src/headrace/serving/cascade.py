@@ -38,7 +38,7 @@ from ..stages import (
 )
 from ..value import Value
 from .blend import Blend
-from .merge import Merge
+from .merge import Merge, retrieve
 from .pieces import CascadeScorer, Made, Tier, Watch
 
 
@@ -91,7 +91,7 @@ class Cascade:
             name: watch(name, lambda n=name: self._retrieve(n, requests, plan))
             for name in self.channels
         }
-        merged = watch("retrieval", lambda: self.merge.merge(found, plan.quota["retrieval"]))
+        merged = watch("retrieval", lambda: self.merged(found, plan.quota["retrieval"]))
         judged_B = plan.quota.get(PRERANKER, torch.ones(len(requests)))  # by the pre-ranker
         early = self._early if bool(judged_B.any()) else Made((), hits=False)
         if self._narrowing is not None:
@@ -133,6 +133,10 @@ class Cascade:
         return candidates
 
     # what parts can do is asked once: to ask it of a protocol takes longer than some of their work
+
+    @property
+    def _tasks(self) -> int:
+        return len(self.preranking_blend.line)
 
     @cached_property
     def _adjustable(self) -> Mapping[str, Adjustable]:
@@ -257,6 +261,19 @@ class Cascade:
         chosen_K = torch.cat(parts)
         return chosen_K[ranked.item_id.row[chosen_K].argsort(stable=True)]
 
+    def retrieved(self, quota: Mapping[str, int], requests: Requests) -> Candidates:
+        """What retrieval as a whole finds, at the same quotas for all requests."""
+        found = retrieve(self.channels, requests, quota)
+        return self.merged(found, torch.full((len(requests),), quota["retrieval"]))
+
+    def merged(self, found: Mapping[str, Candidates], quota_B: Tensor) -> Candidates:
+        """Of all that channels found those worth most, as likely to be taken as the merge says."""
+
+        def worth(every: Candidates) -> Tensor:
+            return self.worth(every.scores["retrieval"].expand(-1, self._tasks), every)
+
+        return self.merge.merge(found, quota_B, worth)
+
     def narrowed(
         self, requests: Requests, merged: Candidates, judged_B: Tensor | None = None
     ) -> Candidates:
@@ -290,7 +307,7 @@ class Cascade:
             own_NT = self.preranker.score(requests, merged)
             rough_NT = self.preranking_blend.apply(own_NT, merged.scores["retrieval"])
             return merged.scored("preranking", rough_NT)
-        rough_NT = merged.scores["retrieval"].repeat(1, len(self.preranking_blend.line))
+        rough_NT = merged.scores["retrieval"].repeat(1, self._tasks)
         rows = torch.nonzero(judged_B)[:, 0]
         if len(rows):
             part = self.prerank(requests.take(rows), merged.take_rows(rows))

@@ -8,12 +8,12 @@ On validation requests a logistic regression learns
 
 that is, of single facts and of every two together: a high place among what is popular means one
 thing for an item that the user had before and another for one that they had not. Unfitted, the
-lists take turns.
+lists take turns. Those are kept that are worth most: where prices or bids count, not the likeliest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -28,6 +28,7 @@ from ..ops import ragged, union
 from ..stages import Retriever
 
 Array = NDArray[Any]
+Worth = Callable[[Candidates], Tensor]  # (N,), of candidates with the score "retrieval"
 MAX_PLACES = 1_000  # later places are as far as the last one
 NEARNESS_P = 1 - np.log1p(np.arange(MAX_PLACES)) / np.log(MAX_PLACES)
 MIN_HITS = 20  # a fit on less says nothing
@@ -75,11 +76,14 @@ class Merge:
         stands_for = np.where(taken_M[kept_M], 1.0, 1 / rate)
         return cls(torch.from_numpy(_regress(place_MC[kept_M], taken_M[kept_M], stands_for)))
 
-    def merge(self, found: Mapping[str, Candidates], quota_B: Tensor) -> Candidates:
+    def merge(
+        self, found: Mapping[str, Candidates], quota_B: Tensor, worth: Worth | None = None
+    ) -> Candidates:
         """At most ``quota_B`` distinct items a request, best first.
 
-        Score ``"retrieval"`` ``(N, 1)`` is the probability that the item is taken (not fitted: one
-        over its turn); feature ``"found_by"`` ``(N,)`` is the set of channels as bits, by position.
+        The best are those worth most (not told, or not fitted: the likeliest). Score
+        ``"retrieval"`` ``(N, 1)`` is the probability that the item is taken (not fitted: one over
+        its turn); feature ``"found_by"`` ``(N,)`` is the set of channels as bits, by position.
         Equal ones go by first mention: earlier channel, earlier place.
         """
         item, place_MC = collect(found)
@@ -94,6 +98,8 @@ class Merge:
         bits_M = ((place_MC >= 0) * (1 << np.arange(len(found)))).sum(axis=1)
         merged = Candidates(item, {"found_by": torch.from_numpy(bits_M)})
         merged = merged.scored("retrieval", score_M.float().unsqueeze(-1))
+        if worth is not None and self.is_fitted:
+            score_M = worth(merged)
         return merged.take(ragged.top(score_M, item.offsets, quota_B))
 
     def arrays(self) -> Mapping[str, Tensor]:
@@ -115,14 +121,6 @@ def retrieve(
         name: channel.retrieve(requests, torch.full((size,), quota[name]))
         for name, channel in channels.items()
     }
-
-
-def retrieve_merged(
-    channels: Mapping[str, Retriever], merge: Merge, quota: Mapping[str, int], requests: Requests
-) -> Candidates:
-    """What retrieval as a whole finds, at the same quotas for all requests."""
-    lists = retrieve(channels, requests, quota)
-    return merge.merge(lists, torch.full((len(requests),), quota["retrieval"]))
 
 
 def collect(found: Mapping[str, Candidates]) -> tuple[Ragged, Array]:

@@ -22,7 +22,6 @@ from ..pipeline.train import Step
 from ..preranking.cold import Cold, every_group
 from ..run import Run
 from ..samples import Samples
-from ..serving.merge import retrieve_merged
 from ..training import Trainer
 from .schooling import Schooling
 from .yardstick import CHUNK, REQUESTS, Yardstick
@@ -88,7 +87,7 @@ def select(
         yardstick = Yardstick.of(cascade, app.allocation.quota, samples)
     teaching = None
     if config.distill is not None:
-        find = partial(retrieve_merged, cascade.channels, cascade.merge, app.allocation.quota)
+        find = partial(cascade.retrieved, app.allocation.quota)
         with step("teacher"):
             teaching = Teaching.prepared(
                 app,

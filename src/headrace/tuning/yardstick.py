@@ -16,7 +16,6 @@ from ..nn.pointwise import Pointwise
 from ..pipeline.learning import Judge, some
 from ..samples import Part, Samples
 from ..serving.cascade import Cascade
-from ..serving.merge import retrieve_merged
 from ..stages import Scorer
 from .costing import Request, Speed
 
@@ -78,7 +77,7 @@ class Yardstick:
 
 def _asked(cascade: Cascade, quota: Mapping[str, int], samples: Samples, rows: np.ndarray) -> Asked:
     requests = samples.features(rows)
-    merged = retrieve_merged(cascade.channels, cascade.merge, quota, requests)
+    merged = cascade.retrieved(quota, requests)
     hits = cascade.ranker.reads_hits or cascade.preranker.reads_hits
     merged = cascade.builder.candidates(requests, merged, samples.store, hits=hits)
     own_NT = cascade.calibration.apply(cascade.ranker.score(requests, merged))

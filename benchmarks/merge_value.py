@@ -1,0 +1,126 @@
+"""The merge cut by what candidates are worth, against by how likely they are taken.
+
+    python -m benchmarks.merge_value [--run runs/complete_journey ...] [--requests 1500]
+                                     [--formula "p_buy * price"]
+
+Requests of the test period, as they are (``all``) and with the users' old items left out (``new``),
+at the run's quotas, with 100, 200 and 400 candidates left by the merge. ``foretold`` is the value
+of a slate as the ranker has it, ``taken`` the prices of what was really taken of it, both a
+request; ``more`` what cutting by worth brings above cutting by probability, relative, with the
+standard error of requests. Several runs are trainings with other seeds: their requests are put
+together, and errors are of requests, not of trainings.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks import _common
+from headrace.data import Candidates, Ragged, Requests
+from headrace.errors import HeadraceError
+from headrace.evaluation import replay
+from headrace.evaluation.allocate import Opened
+from headrace.ops import ragged
+from headrace.pipeline.learning import CHUNK, some
+from headrace.run import Run
+from headrace.serving.cascade import Cascade
+from headrace.serving.merge import retrieve
+
+Array = NDArray[Any]
+SIZES = (100, 200, 400)
+KINDS = {"all": 0.0, "new": 1.0}
+WAYS = ("probability", "worth")
+Key = tuple[str, int, str]  # kind of requests, candidates that the merge leaves, way
+
+
+def slate(opened: Opened, requests: Requests, merged: Candidates) -> Candidates:
+    """What the rest of the cascade shows of what the merge left."""
+    cascade, quota = opened.cascade, opened.run.app.allocation.quota
+
+    def all_of(stage: str) -> torch.Tensor:
+        return torch.full((len(requests),), quota[stage])
+
+    merged = cascade.features(requests, merged, opened.samples.store)
+    short = cascade.cut(cascade.prerank(requests, merged), all_of("preranking"))
+    ranked = cascade.rank(requests, short)
+    return ranked.take(cascade.reranker.select(requests, ranked, all_of("reranking")))
+
+
+def worths(cascade: Cascade, shown: Candidates, truth: Ragged) -> Array:  # (B, 2)
+    """Foretold and taken."""
+    item = shown.item_id
+    price_K = cascade.catalogue.columns["price"][item.values].double()
+    taken_K = torch.where(item.within(truth), price_K, 0.0)
+    both_K2 = torch.stack([shown.scores["value"][:, 0].double(), taken_K], 1)
+    return ragged.segment_sum(both_K2, item.offsets).numpy()
+
+
+def compared(opened: Opened, requests: int) -> Mapping[Key, Array]:
+    """Worths of slates of the same requests, each way."""
+    cascade, samples = opened.cascade, opened.samples
+    quota = opened.run.app.allocation.quota
+    rows = some(samples.requests("test"), requests, 4)
+    parts: dict[Key, list[Array]] = {}
+    for kind, new_share in KINDS.items():
+        for at in range(0, len(rows), CHUNK):
+            chunk = rows[at : at + CHUNK]
+            asked, truth = replay.asked(samples, chunk, new_share), samples.truth(chunk)
+            found = retrieve(cascade.channels, asked, quota)
+            for size in SIZES:
+                left_B = torch.full((len(chunk),), size)
+                likely = cascade.merge.merge(found, left_B)
+                for way, merged in zip(WAYS, (likely, cascade.merged(found, left_B)), strict=True):
+                    shown = slate(opened, asked, merged)
+                    told = worths(cascade, shown, truth)
+                    parts.setdefault((kind, size, way), []).append(told)
+    return {key: np.concatenate(each) for key, each in parts.items()}
+
+
+def figures(every: Mapping[Key, Array]) -> dict[str, Any]:
+    """Means by kind of request and size, and what worth brings more."""
+    out: dict[str, Any] = {}
+    for kind in KINDS:
+        for size in SIZES:
+            likely_N2, worth_N2 = (every[kind, size, way] for way in WAYS)
+            base_2, more_N2 = likely_N2.mean(axis=0), worth_N2 - likely_N2
+            error_2 = more_N2.std(axis=0) / np.sqrt(len(more_N2)) / base_2
+            out.setdefault(kind, {})[str(size)] = {
+                name: {
+                    "by_probability": round(float(base_2[at]), 4),
+                    "by_worth": round(float(worth_N2[:, at].mean()), 4),
+                    "more": round(float(more_N2[:, at].mean() / base_2[at]), 4),
+                    "standard_error": round(float(error_2[at]), 4),
+                }
+                for at, name in enumerate(("foretold", "taken"))
+            }
+    return out
+
+
+def main() -> None:
+    """Compare on each run."""
+    options = _common.parser(__doc__)
+    run = Path("runs/complete_journey")
+    options.add_argument("--run", type=Path, nargs="+", default=[run], help="one or more")
+    options.add_argument("--requests", type=int, default=1_500, help="of the test period")
+    options.add_argument("--formula", default="p_buy * price", help="value of an item")
+    asked = options.parse_args()
+    try:
+        with torch.inference_mode():
+            runs = [Opened.of(Run.open(path), asked.formula) for path in asked.run]
+            each = [compared(opened, asked.requests) for opened in runs]
+    except HeadraceError as error:
+        sys.exit(f"error: {error}")
+    every = {key: np.concatenate([of[key] for of in each]) for key in each[0]}
+    told = {"runs": len(each), "requests": asked.requests, "formula": asked.formula}
+    _common.finish("merge_value", {**told, **figures(every)}, save=asked.save)
+
+
+if __name__ == "__main__":
+    main()
