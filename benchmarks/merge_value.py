@@ -1,20 +1,22 @@
 """The merge cut by what candidates are worth, against by how likely they are taken.
 
     python -m benchmarks.merge_value [--run runs/complete_journey ...] [--requests 1500]
-                                     [--formula "p_buy * price"]
+                                     [--formula "p_buy * price"] [--bids]
 
 Requests of the test period, as they are (``all``) and with the users' old items left out (``new``),
 at the run's quotas, with 100, 200 and 400 candidates left by the merge. ``foretold`` is the value
 of a slate as the ranker has it, ``taken`` the prices of what was really taken of it, both a
 request; ``more`` what cutting by worth brings above cutting by probability, relative, with the
-standard error of requests. Several runs are trainings with other seeds: their requests are put
-together, and errors are of requests, not of trainings.
+standard error of requests. With ``--bids`` every item's price gives way to a bid drawn by lot (for
+each run anew), log-normal, which what is taken cannot depend on. Several runs are trainings with
+other seeds, asked the same requests: those are put together, so that errors are somewhat too small.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,15 @@ def worths(cascade: Cascade, shown: Candidates, truth: Ragged) -> Array:  # (B, 
     taken_K = torch.where(item.within(truth), price_K, 0.0)
     both_K2 = torch.stack([shown.scores["value"][:, 0].double(), taken_K], 1)
     return ragged.segment_sum(both_K2, item.offsets).numpy()
+
+
+def with_bids(opened: Opened, seed: int) -> Opened:
+    """The same cascade, in which items are worth their bids, not their prices."""
+    catalogue = opened.cascade.catalogue
+    size = len(catalogue.available)
+    bid_I = torch.randn(size, generator=torch.Generator().manual_seed(seed)).exp()
+    catalogue = catalogue.reprice("price", torch.arange(size), bid_I)
+    return replace(opened, cascade=opened.cascade.with_catalogue(catalogue))
 
 
 def compared(opened: Opened, requests: int) -> Mapping[Key, Array]:
@@ -110,16 +121,19 @@ def main() -> None:
     options.add_argument("--run", type=Path, nargs="+", default=[run], help="one or more")
     options.add_argument("--requests", type=int, default=1_500, help="of the test period")
     options.add_argument("--formula", default="p_buy * price", help="value of an item")
+    options.add_argument("--bids", action="store_true", help="in the place of prices")
     asked = options.parse_args()
     try:
         with torch.inference_mode():
             runs = [Opened.of(Run.open(path), asked.formula) for path in asked.run]
+            if asked.bids:
+                runs = [with_bids(opened, seed) for seed, opened in enumerate(runs)]
             each = [compared(opened, asked.requests) for opened in runs]
     except HeadraceError as error:
         sys.exit(f"error: {error}")
     every = {key: np.concatenate([of[key] for of in each]) for key in each[0]}
-    told = {"runs": len(each), "requests": asked.requests, "formula": asked.formula}
-    _common.finish("merge_value", {**told, **figures(every)}, save=asked.save)
+    told = {name: getattr(asked, name) for name in ("requests", "formula", "bids")}
+    _common.finish("merge_value", {"runs": len(each), **told, **figures(every)}, save=asked.save)
 
 
 if __name__ == "__main__":
