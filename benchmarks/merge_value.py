@@ -4,12 +4,13 @@
                                      [--formula "p_buy * price"] [--bids]
 
 Requests of the test period, as they are (``all``) and with the users' old items left out (``new``),
-at the run's quotas, with 100, 200 and 400 candidates left by the merge. ``foretold`` is the value
-of a slate as the ranker has it, ``taken`` the prices of what was really taken of it, both a
-request; ``more`` what cutting by worth brings above cutting by probability, relative, with the
-standard error of requests. With ``--bids`` every item's price gives way to a bid drawn by lot (for
-each run anew), log-normal, which what is taken cannot depend on. Several runs are trainings with
-other seeds, asked the same requests: those are put together, so that errors are somewhat too small.
+at the run's quotas, with 100, 200 and 400 candidates left by the merge. ``left`` is the prices of
+what was really taken of those, ``taken`` of the slate, ``foretold`` the slate's value as the ranker
+has it, all a request; ``more`` what cutting by worth brings above cutting by probability, relative,
+with the standard error of requests. With ``--bids`` every item's price gives way to a bid drawn by
+lot (for each run anew), log-normal, which what is taken cannot depend on. Several runs are
+trainings with other seeds, asked the same requests: those are put together, so that errors are
+somewhat too small.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from headrace.serving.cascade import Cascade
 from headrace.serving.merge import retrieve
 
 Array = NDArray[Any]
+TOLD = ("left", "foretold", "taken")
 SIZES = (100, 200, 400)
 KINDS = {"all": 0.0, "new": 1.0}
 WAYS = ("probability", "worth")
@@ -55,13 +57,10 @@ def slate(opened: Opened, requests: Requests, merged: Candidates) -> Candidates:
     return ranked.take(cascade.reranker.select(requests, ranked, all_of("reranking")))
 
 
-def worths(cascade: Cascade, shown: Candidates, truth: Ragged) -> Array:  # (B, 2)
-    """Foretold and taken."""
-    item = shown.item_id
-    price_K = cascade.catalogue.columns["price"][item.values].double()
-    taken_K = torch.where(item.within(truth), price_K, 0.0)
-    both_K2 = torch.stack([shown.scores["value"][:, 0].double(), taken_K], 1)
-    return ragged.segment_sum(both_K2, item.offsets).numpy()
+def taken(cascade: Cascade, item: Ragged, truth: Ragged) -> torch.Tensor:  # (B,)
+    """Prices of those items that were really taken."""
+    price_N = cascade.catalogue.columns["price"][item.values].double()
+    return ragged.segment_sum(torch.where(item.within(truth), price_N, 0.0), item.offsets)
 
 
 def with_bids(opened: Opened, seed: int) -> Opened:
@@ -74,7 +73,7 @@ def with_bids(opened: Opened, seed: int) -> Opened:
 
 
 def compared(opened: Opened, requests: int) -> Mapping[Key, Array]:
-    """Worths of slates of the same requests, each way."""
+    """What was ``TOLD`` of the same requests, ``(N, 3)``, each way."""
     cascade, samples = opened.cascade, opened.samples
     quota = opened.run.app.allocation.quota
     rows = some(samples.requests("test"), requests, 4)
@@ -89,8 +88,14 @@ def compared(opened: Opened, requests: int) -> Mapping[Key, Array]:
                 likely = cascade.merge.merge(found, left_B)
                 for way, merged in zip(WAYS, (likely, cascade.merged(found, left_B)), strict=True):
                     shown = slate(opened, asked, merged)
-                    told = worths(cascade, shown, truth)
-                    parts.setdefault((kind, size, way), []).append(told)
+                    item, value_K = shown.item_id, shown.scores["value"][:, 0].double()
+                    told = {
+                        "left": taken(cascade, merged.item_id, truth),
+                        "foretold": ragged.segment_sum(value_K, item.offsets),
+                        "taken": taken(cascade, item, truth),
+                    }
+                    row_B3 = torch.stack([told[name] for name in TOLD], 1).numpy()
+                    parts.setdefault((kind, size, way), []).append(row_B3)
     return {key: np.concatenate(each) for key, each in parts.items()}
 
 
@@ -99,17 +104,17 @@ def figures(every: Mapping[Key, Array]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for kind in KINDS:
         for size in SIZES:
-            likely_N2, worth_N2 = (every[kind, size, way] for way in WAYS)
-            base_2, more_N2 = likely_N2.mean(axis=0), worth_N2 - likely_N2
-            error_2 = more_N2.std(axis=0) / np.sqrt(len(more_N2)) / base_2
+            likely_N3, worth_N3 = (every[kind, size, way] for way in WAYS)
+            base_3, more_N3 = likely_N3.mean(axis=0), worth_N3 - likely_N3
+            error_3 = more_N3.std(axis=0) / np.sqrt(len(more_N3)) / base_3
             out.setdefault(kind, {})[str(size)] = {
                 name: {
-                    "by_probability": round(float(base_2[at]), 4),
-                    "by_worth": round(float(worth_N2[:, at].mean()), 4),
-                    "more": round(float(more_N2[:, at].mean() / base_2[at]), 4),
-                    "standard_error": round(float(error_2[at]), 4),
+                    "by_probability": round(float(base_3[at]), 4),
+                    "by_worth": round(float(worth_N3[:, at].mean()), 4),
+                    "more": round(float(more_N3[:, at].mean() / base_3[at]), 4),
+                    "standard_error": round(float(error_3[at]), 4),
                 }
-                for at, name in enumerate(("foretold", "taken"))
+                for at, name in enumerate(TOLD)
             }
     return out
 
