@@ -91,6 +91,8 @@ def test_what_is_worth_more_is_kept_before_what_is_likelier():
     probability = fitted.merge(here, quota(6)).scores["retrieval"]
     assert merged.scores["retrieval"][0] == probability.min()
     assert items(turns.merge(here, quota(2), dear)) == [1, 3]  # turns are not probabilities
+    free = fitted.merge(here, quota(2), lambda candidates: torch.zeros(len(candidates)))
+    assert items(free) == [5, 6]  # worth nothing, any of them: the likeliest
 
 
 def test_a_new_bid_brings_an_item_through_a_narrow_merge(tmp_path):

@@ -134,10 +134,6 @@ class Cascade:
 
     # what parts can do is asked once: to ask it of a protocol takes longer than some of their work
 
-    @property
-    def _tasks(self) -> int:
-        return len(self.preranking_blend.line)
-
     @cached_property
     def _adjustable(self) -> Mapping[str, Adjustable]:
         return {name: c for name, c in self.channels.items() if isinstance(c, Adjustable)}
@@ -261,18 +257,25 @@ class Cascade:
         chosen_K = torch.cat(parts)
         return chosen_K[ranked.item_id.row[chosen_K].argsort(stable=True)]
 
+    @property
+    def _tasks(self) -> int:
+        return len(self.preranking_blend.line)
+
     def retrieved(self, quota: Mapping[str, int], requests: Requests) -> Candidates:
         """What retrieval as a whole finds, at the same quotas for all requests."""
         found = retrieve(self.channels, requests, quota)
         return self.merged(found, torch.full((len(requests),), quota["retrieval"]))
 
     def merged(self, found: Mapping[str, Candidates], quota_B: Tensor) -> Candidates:
-        """Of all that channels found those worth most, as likely to be taken as the merge says."""
+        """Of all that channels found those worth most, as likely to be taken as the merge says.
+
+        Where the formula knows probabilities only, those are the likeliest.
+        """
 
         def worth(every: Candidates) -> Tensor:
             return self.worth(every.scores["retrieval"].expand(-1, self._tasks), every)
 
-        return self.merge.merge(found, quota_B, worth)
+        return self.merge.merge(found, quota_B, worth if self.value.columns else None)
 
     def narrowed(
         self, requests: Requests, merged: Candidates, judged_B: Tensor | None = None

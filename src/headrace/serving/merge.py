@@ -81,10 +81,10 @@ class Merge:
     ) -> Candidates:
         """At most ``quota_B`` distinct items a request, best first.
 
-        The best are those worth most (not told, or not fitted: the likeliest). Score
+        The best are those worth most, and of equal ones (not told, not fitted: of all) the
+        likeliest, and then those mentioned first: earlier channel, earlier place. Score
         ``"retrieval"`` ``(N, 1)`` is the probability that the item is taken (not fitted: one over
         its turn); feature ``"found_by"`` ``(N,)`` is the set of channels as bits, by position.
-        Equal ones go by first mention: earlier channel, earlier place.
         """
         item, place_MC = collect(found)
         if not self.is_fitted:
@@ -98,9 +98,10 @@ class Merge:
         bits_M = ((place_MC >= 0) * (1 << np.arange(len(found)))).sum(axis=1)
         merged = Candidates(item, {"found_by": torch.from_numpy(bits_M)})
         merged = merged.scored("retrieval", score_M.float().unsqueeze(-1))
-        if worth is not None and self.is_fitted:
-            score_M = worth(merged)
-        return merged.take(ragged.top(score_M, item.offsets, quota_B))
+        if worth is None or not self.is_fitted:
+            return merged.take(ragged.top(score_M, item.offsets, quota_B))
+        likely = merged.take(ragged.top(score_M, item.offsets, item.lengths))
+        return likely.take(ragged.top(worth(likely), item.offsets, quota_B))
 
     def arrays(self) -> Mapping[str, Tensor]:
         """The weights."""
