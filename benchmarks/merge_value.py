@@ -1,6 +1,6 @@
 """The merge cut by what candidates are worth, against by how likely they are taken.
 
-    python -m benchmarks.merge_value [--run runs/complete_journey ...] [--requests 1500]
+    python -m benchmarks.merge_value [--run runs/complete_journey ...] [--requests 3000]
                                      [--formula "p_buy * price"] [--bids]
 
 Requests of the test period, as they are (``all``) and with the users' old items left out (``new``),
@@ -124,7 +124,7 @@ def main() -> None:
     options = _common.parser(__doc__)
     run = Path("runs/complete_journey")
     options.add_argument("--run", type=Path, nargs="+", default=[run], help="one or more")
-    options.add_argument("--requests", type=int, default=1_500, help="of the test period")
+    options.add_argument("--requests", type=int, default=3_000, help="of the test period")
     options.add_argument("--formula", default="p_buy * price", help="value of an item")
     options.add_argument("--bids", action="store_true", help="in the place of prices")
     asked = options.parse_args()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from datetime import date, datetime
+from datetime import datetime
 
 import polars as pl
 import pytest
@@ -102,25 +102,6 @@ def test_baskets_are_requests_that_saw_the_promotions_there_and_then(folder):
     assert log.exposure("item").tolist() == [1, 2]
     assert [log.vocab["display"][c] for c in log.exposure("display")] == ["0", "9"]
     assert [log.vocab["mailer"][c] for c in log.exposure("mailer")] == ["A", "0"]
-
-
-def test_a_log_that_ends_earlier_knows_nothing_of_what_came_after(folder):
-    until = date(2017, 7, 3)  # which begins at four by UTC
-    source = CompleteJourney(CompleteJourney.Config(folder=folder, until=until))
-    log, _ = ingest(source, folder / "log")
-    assert log.users["user"].to_list() == ["<unknown>", "1"]
-    assert log.items["item"].to_list()[1:] == ["100", "101", "105"]
-    assert log.manifest.notes[0] == "2 purchase lines of 2017-07-03 and later left out"
-    whole = CompleteJourney.Config(folder=folder)
-    assert source.fingerprint() != CompleteJourney(whole).fingerprint()
-    later = CompleteJourney(whole.model_copy(update={"until": date(2017, 7, 4)})).read()
-    assert later.events.height == 3
-
-
-def test_a_log_that_ends_before_it_begins(folder):
-    source = CompleteJourney(CompleteJourney.Config(folder=folder, until=date(2016, 1, 1)))
-    with pytest.raises(DataError, match="events: the log is empty"):
-        ingest(source, folder / "log")
 
 
 def test_without_the_package(monkeypatch):

@@ -21,7 +21,7 @@ def top(score_N: Tensor, offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) in
 
     Scores that are no numbers come last.
     """
-    score_N = score_N.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    score_N = _numbers(score_N)
     if len(quota_B) == 1:
         return score_N.argsort(descending=True, stable=True)[: int(quota_B)]
     row_N = rows_of(offsets, score_N.shape[0])
@@ -34,9 +34,13 @@ def top(score_N: Tensor, offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) in
 def top_in_place(score_N: Tensor, offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) int64
     """The positions of ``top``, ascending: the same candidates in the order they had."""
     if len(quota_B) == 1:
-        score_N = score_N.nan_to_num(-torch.inf, torch.inf, -torch.inf)
-        return torch.from_numpy(kept(score_N.numpy(), int(quota_B)))
+        return torch.from_numpy(kept(_numbers(score_N).numpy(), int(quota_B)))
     return top(score_N, offsets, quota_B).sort().values
+
+
+def _numbers(score_N: Tensor) -> Tensor:
+    """What is no number comes after all that are."""
+    return score_N.nan_to_num(-torch.inf, torch.inf, -torch.inf)
 
 
 def head(offsets: Tensor, quota_B: Tensor) -> Tensor:  # (K,) int64 positions

@@ -28,7 +28,7 @@ from ._base import PreRanker, PreRankerConfig
 from .cold import Cold
 from .vector import Vector
 
-RETRIEVAL = "retrieval"  # the score (N, 1) by which the merge orders candidates
+RETRIEVAL = "retrieval"  # the score (N, 1) that the merge gives candidates: a probability
 
 
 @final

@@ -100,8 +100,9 @@ class Merge:
         merged = merged.scored("retrieval", score_M.float().unsqueeze(-1))
         if worth is None or not self.is_fitted:
             return merged.take(ragged.top(score_M, item.offsets, quota_B))
-        likely = merged.take(ragged.top(score_M, item.offsets, item.lengths))
-        return likely.take(ragged.top(worth(likely), item.offsets, quota_B))
+        likely_M = ragged.top(score_M, item.offsets, item.lengths)
+        best = ragged.top(worth(merged)[likely_M], item.offsets, quota_B)
+        return merged.take(likely_M[best])
 
     def arrays(self) -> Mapping[str, Tensor]:
         """The weights."""

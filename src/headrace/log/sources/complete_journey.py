@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import importlib.util
 import string
-from calendar import timegm
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Literal, final
 
@@ -51,9 +49,6 @@ class CompleteJourney(FileSource):
         keep_fuel: bool = False
         """Keep lines of fuel and coupons. They are no products to recommend, but published figures
         count them: with them, 1,728 households shop in the last 14 days, without, 1,709."""
-        until: date | None = None
-        """The log ends before this day. Default: all of the year. Other ends are other weeks to
-        judge on."""
 
         def build(self) -> CompleteJourney:
             """Make the source."""
@@ -71,7 +66,6 @@ class CompleteJourney(FileSource):
         notes = Notes()
         transactions, products, promotions, demographics = map(pl.scan_parquet, self.files())
         with readable(self.files()[0].parent):
-            transactions = _before(transactions, self.config, notes)
             described = products.select(_description()).collect()
             lines = _lines(transactions, described, self.config, notes)
             exposures = _exposures(promotions, lines["group"].unique())
@@ -114,19 +108,6 @@ def _description() -> list[pl.Expr]:
         pl.col("product_type").alias("type"),
         pl.col("package_size"),
     ]
-
-
-def _before(
-    transactions: pl.LazyFrame, config: CompleteJourney.Config, notes: Notes
-) -> pl.LazyFrame:
-    """The lines that the log may have."""
-    if config.until is None:
-        return transactions
-    end_ms = 1000 * timegm(config.until.timetuple())
-    early = local_ms(pl.col("transaction_timestamp"), config.timezone) < end_ms
-    late = transactions.select((~early).sum()).collect().item()
-    notes.add(late, f"purchase lines of {config.until} and later left out")
-    return transactions.filter(early)
 
 
 def _lines(
