@@ -246,6 +246,10 @@ class Fitted(Protocol):
         """
         ...
 
+    def forget(self) -> None:
+        """What was planned so far was a rehearsal: begin anew, with what was taken up."""
+        ...
+
     def close(self) -> None:
         """Write what is left to write."""
         ...

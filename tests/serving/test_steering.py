@@ -55,6 +55,9 @@ class Moody:
         self._may("state")
         return {"price": 0.5, "mix": {"0": 1.0}}
 
+    def forget(self):
+        self.worths = []
+
     def restore(self, folder, channels):
         raise AssertionError("nothing to restore")
 
@@ -107,7 +110,10 @@ def test_when_it_fails_the_fixed_plan_serves(moody, caplog):
 def test_of_a_warm_up_it_learns_nothing(moody):
     allocator, service = moody
     warm_up(service)
-    assert allocator.worths and not allocator.traces  # it planned, and was not told
+    assert not allocator.traces and not allocator.worths  # it was not told, and forgot
+    with service.steering.rehearsal():
+        service.answer([Ask(user="u1")])
+        assert allocator.worths  # but planned
     service.answer([Ask(user="u1")])
     assert len(allocator.traces) == 1
 

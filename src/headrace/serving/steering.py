@@ -52,12 +52,14 @@ class Steering:
 
     @contextmanager
     def rehearsal(self) -> Generator[None]:
-        """What is served meanwhile is made up: the allocator plans it, and learns nothing of it."""
-        self._rehearses = True
+        """What is served meanwhile is made up: the allocator plans it, and then forgets it."""
+        self._rehearses, allocator = True, self.allocator
         try:
             yield
         finally:
             self._rehearses = False
+            if isinstance(allocator, Fitted):
+                self._try("forget", allocator.forget)
 
     def measured(self, read: Callable[[], Status]) -> Status:
         """What is read; where that fails nothing is known, and the allocator must do without."""

@@ -91,6 +91,23 @@ def test_a_second_look_keeps_to_the_time_of_a_pass(model):
     assert COST[rich.note["action"].numpy()].sum() <= 20
 
 
+def test_after_a_rehearsal_it_stands_as_if_nobody_had_asked(model):
+    clock = Hand()
+    allocator = made(model, clock, budget_ms=200)
+    before = allocator.state()
+    rng = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        clock.now += 0.01
+        allocator.plan(requests(torch.rand(8, generator=rng).tolist()))
+    assert allocator.state() != before
+    allocator.forget()
+    assert allocator.state() == before
+    clock.now += 1
+    allocator.plan(requests([1.0]))
+    assert sum(allocator.state()["mix"].values()) == 1
+    assert allocator.state()["requests_per_s"] < 2
+
+
 def test_who_is_worth_more_gets_more(model):
     clock = Hand()
     allocator = made(model, clock, budget_ms=300)

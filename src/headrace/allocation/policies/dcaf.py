@@ -79,16 +79,11 @@ class Dcaf:
         self.config, self._clock = config, clock
         self.controller = Controller(config.controller, clock)
         self._names = (resources.CPU, *config.budgets)  # what is budgeted, R of them
-        self.price_R, self.held = np.zeros(len(self._names)), False
         self._random = random.Random(config.seed)
-        self._rate = Rate(clock)
         self._model: Model | None = None
         self._folder: Path | None = None
         self._decisions: DecisionLog | None = None
-        self._solved_s = -np.inf
-        self._spending = Spending(Actions.of([config.quota], [0.0], [0.0]), self._names)
-        self._budget_R, self._count_J = np.full(len(self._names), np.inf), np.zeros(0)
-        self._value, self._revised, self._held_back = 0.0, 0, 1.0
+        self.forget()
 
     @property
     def price(self) -> float:
@@ -117,12 +112,23 @@ class Dcaf:
     def take_up(self, model: Model) -> None:
         """Decide by this model from now on."""
         self._model = model
-        self._count_J = np.zeros(len(model.actions))
-        self._spending = Spending(model.actions, self._names)
-        self._window = Window(model.pool(), model.actions.cpu_ms, self.config.window)
         self._full = len(model.actions) - 1
         family = model.actions.family
         self._kin_JJ = family[:, None] == family[None, :]
+        self.forget()
+
+    def forget(self) -> None:
+        """Count requests from now on, and solve the next one's price anew."""
+        self.price_R, self.held = np.zeros(len(self._names)), False
+        self._budget_R, self._solved_s = np.full(len(self._names), np.inf), -np.inf
+        self._rate = Rate(self._clock)
+        self._value, self._revised, self._held_back = 0.0, 0, 1.0
+        model = self._model
+        actions = model.actions if model else Actions.of([self.config.quota], [0.0], [0.0])
+        self._spending = Spending(actions, self._names)
+        self._count_J = np.zeros(len(actions) if model else 0)
+        if model:
+            self._window = Window(model.pool(), actions.cpu_ms, self.config.window)
 
     def plan(self, requests: Requests) -> Plan:
         """The best plan of each request at today's price; some get the widest, at random."""

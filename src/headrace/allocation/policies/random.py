@@ -67,5 +67,8 @@ class Random:
         """Learn nothing."""
         del trace
 
+    def forget(self) -> None:
+        """Nothing is counted."""
+
     def close(self) -> None:
         """Nothing is held."""
