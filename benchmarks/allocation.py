@@ -2,7 +2,7 @@
 
     python -m benchmarks.allocation [--run runs/complete_journey ...] [--requests 10000]
                                     [--formula "p_buy * price"] [--profile 15] [--widen 2]
-                                    [--new-to-user 0] [--together 1]
+                                    [--new-to-user 0] [--together 1] [--slate 10]
 
 Profiles the plans on this machine, replays the requests of the validation and test periods under
 all that are worth having, fits the estimators on all but the second half of the test period and
@@ -19,9 +19,9 @@ some of the requests). ``foreseen`` is the correlation of what the best plan was
 more than the cheapest with what it brought, ``blind`` what ``dcaf`` gains at the reference without
 knowing users' pasts, ``fewer`` with the last quarter of the earlier requests alone, ``real`` the
 value of what was really taken. With ``--new-to-user`` a share of the requests wants nothing that
-its user ever took; ``--together`` has costs of passes of so many requests, as under load. ``world``
-is the synthetic pool of methods/dcaf.md at noise .3, three of them. Progress is told line by line;
-the last line is JSON.
+its user ever took; ``--together`` has costs of passes of so many requests, as under load; slates
+have ``--slate`` items in place of those configured. ``world`` is the synthetic pool of
+methods/dcaf.md at noise .3, three of them. Progress is told line by line; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class Given:
     new_share: float
     together: int
     widen: float
+    slate: int | None
 
 
 @contextmanager
@@ -104,6 +105,7 @@ def profiled(opened: Opened, given: Given) -> Plans:
     """Measure the plans of a grid and choose those worth having."""
     samples, cascade = opened.samples, opened.cascade
     quota = dict(opened.run.app.allocation.quota)
+    quota["reranking"] = given.slate or quota["reranking"]
     rows = samples.requests("valid")
     with told("profile"):
         ms = replay.channel_ms(cascade, samples, some(rows, TIMED, 1), quota)
@@ -300,6 +302,7 @@ def replayed(run: Path, given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
     of = {
         "run": opened.run.folder.name,
         "requests": len(logged),
+        "slate": int(plans.grid.quotas[0]["reranking"]),
         "grid": len(plans.grid),
         "plans": [described(quota) for quota in plans.judged.quotas],
         "policies_have": plans.own.tolist(),
@@ -323,6 +326,7 @@ def main() -> None:
     options.add_argument("--new-to-user", type=float, default=0.0, help="share of requests")
     options.add_argument("--together", type=int, default=1, help="requests of a pass")
     options.add_argument("--widen", type=float, default=2.0, help="times the configured quota")
+    options.add_argument("--slate", type=int, help="items; as configured if not given")
     asked = options.parse_args()
     given = Given(
         asked.requests,
@@ -331,6 +335,7 @@ def main() -> None:
         asked.new_to_user,
         asked.together,
         asked.widen,
+        asked.slate,
     )
     try:
         each = [replayed(run, given) for run in asked.run]

@@ -22,7 +22,7 @@ from ..stages import EFFORT, PRERANKER, RANKING, RERANKER, TIER, Plan
 Array = NDArray[Any]
 Quota = Mapping[str, int]
 SHARES = (1.0, 0.25)  # of the quotas of channels and merge, besides what the widest has
-RANKED = (16, 24, 32, 48, 64, 96, 128, 200, 256, 400)  # items that the ranker may score
+RANKED = (4, 8, 16, 24, 32, 48, 64, 96, 128, 200, 256, 400)  # items that the ranker may score
 STAGES = ("retrieval", "preranking", "reranking")
 OPTIONAL = (RANKING,)  # keys that every cascade obeys
 AFTER = ("preranking", "reranking", RANKING, RERANKER)  # pre-ranking does not depend on these
