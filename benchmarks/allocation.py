@@ -105,7 +105,8 @@ def profiled(opened: Opened, given: Given) -> Plans:
     """Measure the plans of a grid and choose those worth having."""
     samples, cascade = opened.samples, opened.cascade
     quota = dict(opened.run.app.allocation.quota)
-    quota["reranking"] = given.slate or quota["reranking"]
+    if given.slate is not None:
+        quota["reranking"] = given.slate
     rows = samples.requests("valid")
     with told("profile"):
         ms = replay.channel_ms(cascade, samples, some(rows, TIMED, 1), quota)
@@ -328,6 +329,8 @@ def main() -> None:
     options.add_argument("--widen", type=float, default=2.0, help="times the configured quota")
     options.add_argument("--slate", type=int, help="items; as configured if not given")
     asked = options.parse_args()
+    if asked.slate is not None and asked.slate < 1:
+        options.error("--slate: a slate has at least one item")
     given = Given(
         asked.requests,
         asked.profile,

@@ -18,7 +18,7 @@ USERS = 100  # of all sizes, after that: alone, then some in passes of ever more
 def warm_up(service: Service) -> None:
     """Run every kind of request and an event, so that kernels are compiled and files in memory.
 
-    The allocator is not told what they took and brought: nobody asked them.
+    The allocator is not told what they took and brought, and forgets them: nobody asked.
     """
     log = service.log
     log.read_ahead()
