@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .event_pools import Known, Told, directed, pools
-from .numeric import entry
+from .numeric import add_row, entry
 from .side_by_side import side_by_side
 from .tiles import add_product
 
@@ -50,11 +50,11 @@ def users(tower: Tower, told: Told, request_BK: Array) -> Array:  # (B, V, X) fl
     size, pooled = pool_BP.shape
     out_BVX = np.empty((size, len(tower.shifts[-1]) // width, width), np.float32)
     for b in range(size):
-        x_H = np.empty(pooled + request_BK.shape[1], np.float32)
-        x_H[:pooled], x_H[pooled:] = pool_BP[b], request_BK[b]
+        x_1H = np.empty((1, pooled + request_BK.shape[1]), np.float32)
+        x_1H[0, :pooled], x_1H[0, pooled:] = pool_BP[b], request_BK[b]
         for layer in range(len(tower.weights)):
-            x_H = _layer(tower.weights[layer], tower.shifts[layer], tower.slopes[layer], x_H)
-        out_BVX[b] = x_H.reshape(out_BVX.shape[1:])
+            x_1H = _layer(tower.weights[layer], tower.shifts[layer], tower.slopes[layer], x_1H)
+        out_BVX[b] = x_1H.reshape(out_BVX.shape[1:])
     if vectors:
         directed(out_BVX, mean_BVX, tower.gain_V)
     else:
@@ -103,12 +103,10 @@ def users_anew(
 
 
 @entry
-def _layer(weight: Array, shift: Array, slope: Array, x: Array) -> Array:
+def _layer(weight: Array, shift: Array, slope: Array, x_1H: Array) -> Array:
     """A linear layer and the activation behind it."""
-    y = shift.copy()
-    for i in range(len(x)):
-        for j in range(len(y)):
-            y[j] += x[i] * weight[i, j]
-    for j in range(len(y)):
-        y[j] = y[j] if y[j] > 0 else slope[j] * y[j]
-    return y
+    y_1J = shift.copy().reshape(1, len(shift))
+    add_row(x_1H, 0, weight, y_1J, 0)
+    for j in range(len(shift)):
+        y_1J[0, j] = y_1J[0, j] if y_1J[0, j] > 0 else slope[j] * y_1J[0, j]
+    return y_1J

@@ -81,6 +81,7 @@ class Vector(PreRanker):
         self.bias = nn.Parameter(torch.zeros(size, 1))
         self._encoded: Items | None = None
         self._items: Part | None = None
+        self._folds: tuple[Tensor, Tensor] | None = None  # of a frozen model
 
     def forward(self, requests: Requests, candidates: Candidates) -> Tensor:  # (N, T) logits
         if self._items is not None:
@@ -100,6 +101,7 @@ class Vector(PreRanker):
             wanted = (label_N.sum() + 1) / (len(label_N) + 2)  # finite logits for any labels
             self.bias.data[t] = level(rate_N, float(wanted))
 
+    @torch.no_grad()
     def freeze(self, chunk: int = 65_536) -> None:
         """Leave training for good: make the item part, ``chunk`` items at a time."""
         self.eval()
@@ -107,6 +109,7 @@ class Vector(PreRanker):
         self._encoded = self.towers.encode_all(self.embed, every, chunk)
         vector_IX = self._extend(self._encoded.vector, self._encoded.extra)
         self._items = Part(vector_IX, self.version())
+        self._folds = self._folded()
 
     def users(self, requests: Requests) -> Part:
         """The user part: once a request, whatever the number of candidates."""
@@ -131,10 +134,12 @@ class Vector(PreRanker):
         return digest.hexdigest()
 
     def _fold(self, user_BTD: Tensor) -> Tensor:  # (B, T, X)
-        size = len(self.tasks)
-        own_BTT = torch.eye(size).expand(len(user_BTD), -1, -1)
-        bias_BT1 = self.bias.expand(len(user_BTD), -1, -1)
-        return torch.cat([user_BTD * self.log_scale.exp(), own_BTT, bias_BT1], dim=2)
+        scale_T1, own_TX = self._folded() if self._folds is None else self._folds
+        return torch.cat([user_BTD * scale_T1, own_TX.expand(len(user_BTD), -1, -1)], dim=2)
+
+    def _folded(self) -> tuple[Tensor, Tensor]:
+        """What goes into every user vector: scales (T, 1), then which task's own, and biases."""
+        return self.log_scale.exp(), torch.cat([torch.eye(len(self.tasks)), self.bias], dim=1)
 
     def _extend(self, item_MD: Tensor, own_MT: Tensor) -> Tensor:  # (M, X)
         missing = len(self.tasks) - own_MT.shape[1]
