@@ -72,7 +72,7 @@ def trained(steps: Steps, folder: Path) -> Run:
     with steps("ingest"):
         run.ingest()
     (folder / "log").symlink_to(run.log_path.resolve())
-    app = run.app.model_copy(update={"compare": {}})
+    app = run.app.model_copy(update={"compare": {}, "tiers": ()})
     apart = dataclasses.replace(run, folder=folder, app=app)
     trainer = Trainer()
     parts = pipeline.train(apart, trainer, steps)
