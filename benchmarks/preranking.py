@@ -1,9 +1,10 @@
 """What pre-ranking costs and gives away on Complete Journey: a trade-off like COLD's table.
 
-Trains the example's cascade without its further rankers (or takes a trained one, ``--run``), then
-COLD with several numbers K of its groups and a slimmed COLD, and judges them beside the vector
-product and the ranker on the last 14 days: GAUC on exposures, hit (the ranker's first 10 among a
-model's own first 50 of what retrieval found), candidates a second and ms of a request of 2,000.
+Trains the example's cascade (or takes a trained one, ``--run``), then COLD with several numbers K
+of its groups and a slimmed COLD, and judges them beside the vector product and the ranker on the
+last 14 days: GAUC on exposures, hit (the ranker's first 10 among a model's own first 50 of what
+retrieval found), candidates a second and ms of a request of 2,000.
+
 ``cascade`` lets the ranker score all that retrieval found, or what COLD leaves of it: how much
 recall@10 and worth of what was taken is lost, for how many times fewer candidates ranked.
 
@@ -67,12 +68,13 @@ SLATE = 10
 
 
 def trained(steps: Steps, folder: Path) -> Run:
-    """The example's cascade without its further rankers, trained into a folder of its own."""
+    """The example's cascade, of further rankers the tiers only, trained into a folder of its own."""
     run = Run.of(EXAMPLE)
     with steps("ingest"):
         run.ingest()
     (folder / "log").symlink_to(run.log_path.resolve())
-    app = run.app.model_copy(update={"compare": {}, "tiers": ()})
+    further = {name: run.app.compare[name] for name in run.app.tiers}
+    app = run.app.model_copy(update={"compare": further})
     apart = dataclasses.replace(run, folder=folder, app=app)
     trainer = Trainer()
     parts = pipeline.train(apart, trainer, steps)
