@@ -68,7 +68,7 @@ SLATE = 10
 
 
 def trained(steps: Steps, folder: Path) -> Run:
-    """The example's cascade, of further rankers the tiers only, trained into a folder of its own."""
+    """The example's cascade, of further rankers only the tiers, trained in a folder of its own."""
     run = Run.of(EXAMPLE)
     with steps("ingest"):
         run.ingest()
